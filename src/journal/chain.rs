@@ -1,0 +1,93 @@
+//! The hash chain over encoded entries, and reading them back.
+//!
+//! An entry's hash covers its bytes and the hash of the entry before, so the
+//! last hash stands for the whole journal. Each hash is stored beside its
+//! entry: damage is found at the entry that it struck.
+
+use crate::journal::Entry;
+use crate::revision::Digest;
+
+/// What the hash of the first entry is chained to: SHA-256 of no bytes at all
+/// would do as well, but this one cannot be mistaken for another journal format.
+const ROOT: &[u8] = b"reenact journal 1";
+
+/// An entry as it is stored, sent and hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    pub seq: u64,
+    /// The entry as one line of JSON.
+    pub bytes: Vec<u8>,
+    /// Hash of this entry and, through the chain, of all before it.
+    pub hash: Digest,
+}
+
+/// The growing end of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    next_seq: u64,
+    head: Digest,
+}
+
+/// Entry `index` cannot be what was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the journal is damaged at entry {index}: {what}")]
+pub struct Damage {
+    pub index: u64,
+    pub what: String,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self { next_seq: 0, head: Digest::of(ROOT) }
+    }
+}
+
+impl Chain {
+    /// Hash of the newest entry, or of nothing but the format's name.
+    pub fn head(&self) -> Digest {
+        self.head
+    }
+
+    /// The sequence number that the next entry must have.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Encodes `entry` and adds it to the chain.
+    pub fn push(&mut self, entry: &Entry) -> Encoded {
+        debug_assert_eq!(entry.seq, self.next_seq);
+        let bytes = serde_json::to_vec(entry).expect("an entry serialises");
+        self.head = Digest::of_parts(&[self.head.as_bytes(), &bytes]);
+        self.next_seq += 1;
+        Encoded { seq: entry.seq, bytes, hash: self.head }
+    }
+
+    /// Checks that `encoded` is the next link, and decodes it.
+    pub fn verify(&mut self, encoded: &Encoded) -> Result<Entry, Damage> {
+        let index = self.next_seq;
+        let damage = |what: String| Damage { index, what };
+        if encoded.seq != index {
+            return Err(damage(format!("expected number {index}, found {}", encoded.seq)));
+        }
+        let hash = Digest::of_parts(&[self.head.as_bytes(), &encoded.bytes]);
+        if hash != encoded.hash {
+            let (found, stored) = (hash.short(), encoded.hash.short());
+            return Err(damage(format!("its content hashes to {found}, the chain says {stored}")));
+        }
+        let entry: Entry = serde_json::from_slice(&encoded.bytes)
+            .map_err(|error| damage(format!("it is not an entry: {error}")))?;
+        if entry.seq != index {
+            return Err(damage(format!("it calls itself number {}", entry.seq)));
+        }
+        self.head = hash;
+        self.next_seq += 1;
+        Ok(entry)
+    }
+}
+
+/// Checks a whole chain and decodes it; answers the chain for what may follow.
+pub fn verify_all(encoded: &[Encoded]) -> Result<(Vec<Entry>, Chain), Damage> {
+    let mut chain = Chain::default();
+    let entries = encoded.iter().map(|link| chain.verify(link)).collect::<Result<_, _>>()?;
+    Ok((entries, chain))
+}

@@ -1,0 +1,328 @@
+//! What a journal holds: the entry and its kinds.
+//!
+//! These types are the journal's wire format, version [`FORMAT`]. Encoded as
+//! JSON they are hashed, stored, exported and replayed for ever: a change that
+//! an old journal does not survive needs a new version and a reader for this one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::Json;
+use crate::revision::{Digest, Limits};
+
+/// Version of the entries' wire format.
+pub const FORMAT: u32 = 1;
+
+/// Microseconds since the Unix epoch.
+pub type Micros = u64;
+
+/// One line of a run's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Position in the journal: 0, 1, 2, … without a gap.
+    pub seq: u64,
+    /// When it was recorded. Never smaller than that of the entry before.
+    pub at: Micros,
+    /// Fuel that the guest had used by then.
+    pub fuel: u64,
+    pub body: Body,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// Always the first entry, and only that.
+    Started(Box<Started>),
+    /// The guest emitted an event.
+    Event(Event),
+    /// The guest opened an event that takes time. Spans are numbered from 0.
+    SpanOpened(SpanOpened),
+    SpanClosed(SpanClosed),
+    /// A line that the guest wrote to stdout or stderr.
+    Log(Log),
+    /// The guest called a tool. Calls are numbered from 0.
+    ToolCalled(ToolCalled),
+    /// The tool's answer, in the order in which answers arrived.
+    ToolAnswered(ToolAnswered),
+    /// The guest waits for a time.
+    SleepStarted(SleepStarted),
+    SleepEnded,
+    /// Always the last entry of a run that ended.
+    Ended(Box<Ended>),
+}
+
+/// Everything that decides about a run before its first instruction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Started {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// UUID of the run.
+    pub run: String,
+    pub agent: String,
+    pub revision: Digest,
+    pub input: Json,
+    /// 32 bytes in hex: the start of the run's random stream.
+    pub seed: String,
+    pub limits: Limits,
+    /// The tools that the policy granted, by name in alphabetical order.
+    pub tools: Vec<GrantedTool>,
+    pub engine: Fingerprint,
+}
+
+/// A tool that the run may call, as the guest sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantedTool {
+    pub name: String,
+    pub description: String,
+    /// JSON Schema of the arguments.
+    pub parameters: Json,
+    pub read_only: bool,
+    pub idempotent: bool,
+}
+
+/// The engine under which fuel and stack use are exact. Under another one they
+/// may differ and are not compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    /// Version of wasmtime.
+    pub wasmtime: String,
+    /// Target architecture, such as `x86_64`.
+    pub arch: String,
+    /// Bytes of stack that the guest may use.
+    pub stack_bytes: u64,
+    /// Fuel between two places where a computation can be interrupted.
+    pub yield_fuel: u64,
+    /// Bytes that one host call may copy out of the guest.
+    pub hostcall_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// `planning`, `reasoning`, `context_compression` or the agent's own.
+    pub kind: String,
+    pub data: Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpanOpened {
+    pub span: u64,
+    pub kind: String,
+    pub data: Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpanClosed {
+    pub span: u64,
+    pub data: Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub stream: Stream,
+    /// One line without its end. Bytes that are not UTF-8 are replaced.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolCalled {
+    pub call: u64,
+    pub name: String,
+    /// What the guest passed; text that is not JSON is kept as a JSON string.
+    pub arguments: Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolAnswered {
+    pub call: u64,
+    pub answer: Answer,
+}
+
+/// What came back from a tool call, whether or not a tool was reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Ok(ToolOutput),
+    Error(ToolError),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolOutput {
+    pub content: Json,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
+}
+
+/// Where something that the agent was told comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    pub url: String,
+    pub title: String,
+}
+
+/// An error that the guest can handle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+#[error("{message}")]
+pub struct ToolError {
+    pub code: ToolErrorCode,
+    pub message: String,
+}
+
+/// The same closed set as `tool-error-code` in the guest's world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolErrorCode {
+    Denied,
+    UnknownTool,
+    InvalidArguments,
+    Failed,
+    Timeout,
+    TooLarge,
+    Interrupted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SleepStarted {
+    pub until: Micros,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    pub outcome: Outcome,
+    pub used: Used,
+    /// For a run that was interrupted in the middle of a computation: how many
+    /// times the guest had yielded by then. A replay stops at the same yield.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yields: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Done(Output),
+    Error(RunError),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    pub content: Content,
+    pub sources: Vec<Source>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    Document(String),
+    Json(Json),
+}
+
+/// Why a run ended without a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunError {
+    pub code: ErrorCode,
+    pub message: String,
+    /// What the agent added to its own failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Json>,
+    /// The guest's functions at a trap, innermost first. Engines may differ here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backtrace: Vec<String>,
+}
+
+macro_rules! error_codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Every way in which a run can end as `error`. The set is closed.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum ErrorCode { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
+
+        impl ErrorCode {
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// the agent itself gave up
+    AgentFailure = "agent_failure",
+    /// the output is not of the sealed type, or does not fit the sealed schema
+    InvalidOutput = "invalid_output",
+    /// the output is larger than `output_bytes`
+    OutputTooLarge = "output_too_large",
+    /// the guest trapped: a panic, an abort, an access out of bounds, …
+    Trap = "trap",
+    /// the guest used up `fuel`
+    OutOfFuel = "out_of_fuel",
+    /// the guest needed more than `memory_bytes` or `table_elements`
+    OutOfMemory = "out_of_memory",
+    /// the guest's calls nested deeper than its stack allows
+    StackOverflow = "stack_overflow",
+    /// the run took longer than `deadline_ms`
+    Deadline = "deadline",
+    /// somebody cancelled the run
+    Cancelled = "cancelled",
+    /// the guest emitted more than `events`
+    TooManyEvents = "too_many_events",
+    /// the guest made more than `tool_calls`, or more than `calls_at_once` together
+    TooManyToolCalls = "too_many_tool_calls",
+    /// the guest held more than `handles` open
+    TooManyHandles = "too_many_handles",
+    /// an event's name or data is malformed, or a span was closed that is not open
+    InvalidEvent = "invalid_event",
+    /// an event is larger than `event_bytes`, or one host call passed too many bytes
+    PayloadTooLarge = "payload_too_large",
+    /// the journal outgrew `journal_bytes`
+    JournalTooLarge = "journal_too_large",
+}
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a run used of its limits. Fuel is the entry's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Used {
+    /// Largest size of all linear memories together.
+    pub memory_bytes: u64,
+    /// Largest size of all tables together.
+    pub table_elements: u64,
+    pub events: u64,
+    pub tool_calls: u64,
+    pub log_bytes: u64,
+    pub output_bytes: u64,
+    /// Bytes of the journal before its last entry.
+    pub journal_bytes: u64,
+}
