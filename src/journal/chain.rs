@@ -85,9 +85,23 @@ impl Chain {
     }
 }
 
-/// Checks a whole chain and decodes it; answers the chain for what may follow.
-pub fn verify_all(encoded: &[Encoded]) -> Result<(Vec<Entry>, Chain), Damage> {
+/// Checks and decodes a chain up to its end or the first damage.
+pub fn verify_prefix(encoded: &[Encoded]) -> (Vec<Entry>, Option<Damage>) {
     let mut chain = Chain::default();
-    let entries = encoded.iter().map(|link| chain.verify(link)).collect::<Result<_, _>>()?;
-    Ok((entries, chain))
+    let mut entries = Vec::with_capacity(encoded.len());
+    for link in encoded {
+        match chain.verify(link) {
+            Ok(entry) => entries.push(entry),
+            Err(damage) => return (entries, Some(damage)),
+        }
+    }
+    (entries, None)
+}
+
+/// Checks and decodes a whole chain.
+pub fn verify_all(encoded: &[Encoded]) -> Result<Vec<Entry>, Damage> {
+    match verify_prefix(encoded) {
+        (entries, None) => Ok(entries),
+        (_, Some(damage)) => Err(damage),
+    }
 }

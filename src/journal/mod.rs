@@ -5,6 +5,8 @@
 
 mod chain;
 mod entry;
+mod portable;
 
-pub use chain::{Chain, Damage, Encoded, verify_all};
+pub use chain::{Chain, Damage, Encoded, verify_all, verify_prefix};
 pub use entry::*;
+pub use portable::{PortableError, PortableRun};

@@ -5,3 +5,5 @@ mod limits;
 
 pub use digest::{Digest, InvalidDigest};
 pub use limits::{InvalidLimit, LimitInfo, Limits, SomeLimits};
+
+pub struct Revision { pub digest: Digest, pub bytes: std::sync::Arc<[u8]> }

@@ -1,0 +1,162 @@
+//! The command line: one file per verb. The only place that prints.
+//!
+//! Results go to stdout; progress, events and errors go to stderr.
+
+mod agents;
+mod build;
+mod context;
+mod export;
+mod failure;
+mod inspect;
+mod publish;
+mod render;
+mod replay;
+mod revisions;
+mod run;
+mod runs;
+mod show;
+mod target;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::Failure;
+
+/// Exit codes, shown in `--help` and documented in the README.
+pub mod exit {
+    pub const FAILURE: u8 = 1;
+    /// The run ended as `error`.
+    pub const RUN_ERROR: u8 = 3;
+    /// A replay did not come out the same.
+    pub const NOT_THE_SAME: u8 = 4;
+    /// The run was cancelled with Ctrl-C.
+    pub const CANCELLED: u8 = 130;
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    it worked
+  1    it did not: the message says what, where and what to do
+  2    the command line is wrong
+  3    the run ended as `error`
+  4    a replay did not come out the same as the record
+  130  the run was cancelled with Ctrl-C";
+
+/// Runs AI agents as sealed WebAssembly components and re-enacts any run from its journal.
+#[derive(Debug, Parser)]
+#[command(name = "reenact", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// The folder that holds agents, revisions and runs [default: `reenact` in the user's data folder]
+    #[arg(long, env = "REENACT_HOME", global = true, value_name = "DIR", hide_env_values = true)]
+    home: Option<PathBuf>,
+    /// The operator's configuration: grants and caps [default: `reenact.toml` in the home folder]
+    #[arg(long, env = "REENACT_CONFIG", global = true, value_name = "FILE", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Build an agent's folder and seal it into one revision file
+    Build(build::Args),
+    /// Show what is in a sealed revision file
+    Inspect(inspect::Args),
+    /// Store a revision and make it the agent's published one
+    Publish(publish::Args),
+    /// List the agents
+    Agents(agents::Args),
+    /// List the revisions of an agent
+    Revisions(revisions::Args),
+    /// Run an agent and record it
+    Run(run::Args),
+    /// Run again from the journal alone, and prove that nothing differs
+    Replay(replay::Args),
+    /// Write a run and its revision into one file that can be replayed anywhere
+    Export(export::Args),
+    /// List the runs
+    Runs(runs::Args),
+    /// Show one run: input, revision, events, result, limits
+    Show(show::Args),
+}
+
+impl Cli {
+    /// Sets up colour and tracing, before anything is printed.
+    pub fn prepare_output(&self) {
+        match self.global.color {
+            Color::Auto => {}
+            Color::Always => anstream::ColorChoice::Always.write_global(),
+            Color::Never => anstream::ColorChoice::Never.write_global(),
+        }
+        let filter = tracing_subscriber::EnvFilter::try_from_env("REENACT_LOG")
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("reenact=warn"));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(anstream::stderr)
+            .without_time()
+            .with_target(false)
+            .init();
+    }
+
+    /// Does what the command line says.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let global = &self.global;
+        match self.verb {
+            Verb::Build(args) => build::run(args),
+            Verb::Inspect(args) => inspect::run(args),
+            Verb::Publish(args) => publish::run(args, global),
+            Verb::Agents(args) => agents::run(args, global),
+            Verb::Revisions(args) => revisions::run(args, global),
+            Verb::Run(args) => block_on(run::run(args, global)),
+            Verb::Replay(args) => block_on(replay::run(args, global)),
+            Verb::Export(args) => export::run(args, global),
+            Verb::Runs(args) => runs::run(args, global),
+            Verb::Show(args) => show::run(args, global),
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(future);
+    // A tool that ignores its cancellation must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Prints a line to stdout; a reader that has gone away is no error.
+fn say(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+/// Prints a line to stderr.
+fn note(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Prints a value as JSON to stdout.
+fn say_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    say(serde_json::to_string_pretty(value)?);
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! One journal entry as one line: time, kind, what it says, fuel.
+
+use super::{style, text};
+use crate::journal::{Answer, Body, Entry, Micros, Outcome, Stream};
+
+/// Width of the column for kinds; the longest of the standard ones fits.
+const KIND: usize = 12;
+
+/// Turns entries into lines, in order. Remembers what later entries refer to.
+#[derive(Debug)]
+pub struct Lines {
+    started_at: Micros,
+    /// Characters for what an entry says.
+    width: usize,
+    calls: Vec<(Micros, String)>,
+    spans: Vec<(Micros, String)>,
+    slept_at: Micros,
+}
+
+impl Lines {
+    /// `width` is that of the terminal; without one, lines are not cut.
+    pub fn new(width: Option<usize>) -> Self {
+        let width = width.map_or(usize::MAX, |width| width.saturating_sub(KIND + 24).max(30));
+        Self { started_at: 0, width, calls: vec![], spans: vec![], slept_at: 0 }
+    }
+
+    /// The line for `entry`, or `None` if it is shown with a later one.
+    pub fn line(&mut self, entry: &Entry) -> Option<String> {
+        let (kind, said, took) = match &entry.body {
+            Body::Started(_) => {
+                self.started_at = entry.at;
+                return None;
+            }
+            Body::Event(event) => (event.kind.as_str(), text::plain(&event.data.to_value()), None),
+            Body::SpanOpened(span) => {
+                self.spans.push((entry.at, span.kind.clone()));
+                (span.kind.as_str(), format!("▸ {}", text::plain(&span.data.to_value())), None)
+            }
+            Body::SpanClosed(span) => {
+                let (at, kind) = self.spans.get(span.span as usize)?.clone();
+                let said = format!("◂ {}", text::plain(&span.data.to_value()));
+                return Some(self.format(entry, &kind, &said, Some(entry.at - at)));
+            }
+            Body::Log(log) => {
+                let kind = if log.stream == Stream::Stderr { "stderr" } else { "stdout" };
+                (kind, log.text.clone(), None)
+            }
+            Body::ToolCalled(call) => {
+                let arguments = text::plain(&call.arguments.to_value());
+                self.calls.push((entry.at, format!("{} {arguments}", call.name)));
+                return None;
+            }
+            Body::ToolAnswered(answered) => {
+                let (at, called) = self.calls.get(answered.call as usize)?.clone();
+                let answer = match &answered.answer {
+                    Answer::Ok(output) => text::bytes(output.content.as_str().len() as u64),
+                    Answer::Error(error) => format!("✗ {}", error.message),
+                };
+                let room = self.width.saturating_sub(answer.chars().count() + 14).max(20);
+                let said = format!("{} → {answer}", text::line(&called, room));
+                return Some(self.format(entry, "tool_call", &said, Some(entry.at - at)));
+            }
+            Body::SleepStarted(sleep) => {
+                self.slept_at = entry.at;
+                let wait = text::duration(sleep.until.saturating_sub(entry.at));
+                ("sleep", format!("for {wait}, until {}", text::time(sleep.until)), None)
+            }
+            Body::SleepEnded => ("woke", String::new(), Some(entry.at - self.slept_at)),
+            Body::Ended(ended) => match &ended.outcome {
+                Outcome::Done(_) => ("done", String::new(), Some(entry.at - self.started_at)),
+                Outcome::Error(error) => (error.code.as_str(), error.message.clone(), None),
+            },
+        };
+        Some(self.format(entry, kind, &said, took))
+    }
+
+    /// What is under way: the newest tool call, for a spinner.
+    pub fn under_way(&self, call: u64) -> String {
+        let said = self.calls.get(call as usize).map_or("", |(_, said)| said);
+        text::line(said, self.width)
+    }
+
+    fn format(&self, entry: &Entry, kind: &str, said: &str, took: Option<u64>) -> String {
+        let took = took.map(|took| format!(" ({})", text::duration(took))).unwrap_or_default();
+        let said = text::line(said, self.width.saturating_sub(took.chars().count()));
+        let at = entry.at.saturating_sub(self.started_at) as f64 / 1e6;
+        let kind = format!("{:KIND$}", text::line(kind, KIND));
+        let kind = match &entry.body {
+            Body::Ended(ended) if matches!(ended.outcome, Outcome::Error(_)) => style::bad(kind),
+            Body::Ended(_) => style::good(kind),
+            Body::Log(_) => style::dim(kind),
+            _ => style::label(kind),
+        };
+        let fuel = style::dim(format!("{:>7}", text::fuel(entry.fuel)));
+        format!("{} {fuel}  {kind} {said}{}", style::dim(format!("{at:8.3}s")), style::dim(took))
+    }
+}

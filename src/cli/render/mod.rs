@@ -1,0 +1,6 @@
+//! How things look: words, numbers, colours, tables. No verb's logic.
+
+pub mod entry;
+pub mod style;
+pub mod table;
+pub mod text;

@@ -1,0 +1,119 @@
+//! Interruption from outside: cancels and the deadline.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::effects::system;
+use crate::journal::{ErrorCode, Micros, RunError};
+
+/// Cancels a run. Dropping it cancels nothing.
+#[derive(Debug, Clone)]
+pub struct Canceller(watch::Sender<bool>);
+
+impl Canceller {
+    pub fn cancel(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Why a run is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    Cancelled,
+    Deadline,
+}
+
+/// A run's view of what may interrupt it.
+#[derive(Debug, Clone)]
+pub struct Control {
+    cancelled: watch::Receiver<bool>,
+    /// `None` for a replay, which neither is cancelled nor runs late.
+    deadline: Option<Deadline>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    at: Micros,
+    limit_ms: u64,
+}
+
+impl Control {
+    /// For a live run that started at `started` and may take `limit_ms`.
+    pub fn live(started: Micros, limit_ms: u64) -> (Canceller, Self) {
+        let (sender, cancelled) = watch::channel(false);
+        let at = started.saturating_add(limit_ms.saturating_mul(1_000));
+        (Canceller(sender), Self { cancelled, deadline: Some(Deadline { at, limit_ms }) })
+    }
+
+    /// For a replay: nothing interrupts it but its record.
+    pub fn none() -> Self {
+        let (_, cancelled) = watch::channel(false);
+        Self { cancelled, deadline: None }
+    }
+
+    /// Whether the run should end now.
+    pub fn due(&self) -> Option<Interrupt> {
+        if *self.cancelled.borrow() {
+            return Some(Interrupt::Cancelled);
+        }
+        let deadline = self.deadline?;
+        (system::now() >= deadline.at).then_some(Interrupt::Deadline)
+    }
+
+    /// Waits until the run should end.
+    pub async fn interrupted(&self) -> Interrupt {
+        let mut cancelled = self.cancelled.clone();
+        let cancel = async {
+            if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+                // Nobody can cancel any more.
+                std::future::pending::<()>().await;
+            }
+        };
+        let deadline = async {
+            match self.deadline {
+                Some(deadline) => until(deadline.at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cancel => Interrupt::Cancelled,
+            () = deadline => Interrupt::Deadline,
+        }
+    }
+
+    /// Waits for a time, unless the run should end before it.
+    pub async fn sleep_until(&self, time: Micros) -> Result<(), Interrupt> {
+        tokio::select! {
+            biased;
+            interrupt = self.interrupted() => Err(interrupt),
+            () = until(time) => Ok(()),
+        }
+    }
+
+    /// The error with which an interrupted run ends.
+    pub fn explain(&self, interrupt: Interrupt) -> RunError {
+        let (code, message) = match (interrupt, self.deadline) {
+            (Interrupt::Deadline, Some(deadline)) => {
+                let message = format!("the run took longer than {} ms", deadline.limit_ms);
+                (ErrorCode::Deadline, message)
+            }
+            _ => (ErrorCode::Cancelled, "the run was cancelled".to_owned()),
+        };
+        RunError { code, message, details: None, backtrace: Vec::new() }
+    }
+}
+
+/// Waits until the system's clock shows `time`, also if the clock is set meanwhile.
+async fn until(time: Micros) {
+    /// How long a change of the clock can go unnoticed.
+    const CHECK_CLOCK: Duration = Duration::from_secs(60);
+    loop {
+        let left = time.saturating_sub(system::now());
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_micros(left).min(CHECK_CLOCK)).await;
+    }
+}

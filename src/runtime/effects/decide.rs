@@ -1,0 +1,165 @@
+//! The replay decision, free of I/O: is this request answered by the record,
+//! performed live, or a divergence?
+
+use crate::journal::{Body, Entry, ErrorCode, Outcome};
+
+/// What the guest asks for, as the entry that it would become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub fuel: u64,
+    pub body: Body,
+}
+
+/// How closely a request must match the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Content and fuel. For a replay under the engine that made the record.
+    Exact,
+    /// Content, but nothing that engines may differ in.
+    Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The record holds this request at this place.
+    Recorded,
+    /// The record ends before this request.
+    Beyond,
+    Divergence(Divergence),
+}
+
+/// The first place where a replay asked for something other than what the
+/// journal holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Divergence {
+    /// Sequence number of the entry.
+    pub index: u64,
+    /// What the journal holds; `None` if the run had ended by then.
+    pub expected: Option<Request>,
+    pub found: Found,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The guest asked for this instead.
+    Request(Request),
+    /// The guest waits for the answers of these tool calls.
+    Waiting { fuel: u64, calls: Vec<u64> },
+    /// The guest waits for a time to pass.
+    Sleeping { fuel: u64 },
+}
+
+/// Compares a request with the entry at its place, if the record has one.
+pub fn decide(recorded: Option<&Entry>, request: &Request, precision: Precision) -> Decision {
+    let Some(entry) = recorded else { return Decision::Beyond };
+    let same = match precision {
+        Precision::Exact => entry.fuel == request.fuel && entry.body == request.body,
+        Precision::Content => portable(&entry.body) == portable(&request.body),
+    };
+    if same {
+        return Decision::Recorded;
+    }
+    Decision::Divergence(diverged(entry, Found::Request(request.clone())))
+}
+
+pub fn diverged(entry: &Entry, found: Found) -> Divergence {
+    let expected = Request { fuel: entry.fuel, body: entry.body.clone() };
+    Divergence { index: entry.seq, expected: Some(expected), found }
+}
+
+/// The error that `entry` ends a wait with, if it does: a run can be cancelled,
+/// run out of time or fill its journal while it waits for the outside.
+pub fn ends_wait(entry: &Entry) -> Option<&crate::journal::RunError> {
+    let Body::Ended(ended) = &entry.body else { return None };
+    let Outcome::Error(error) = &ended.outcome else { return None };
+    let codes = [ErrorCode::Cancelled, ErrorCode::Deadline, ErrorCode::JournalTooLarge];
+    (codes.contains(&error.code) && ended.yields.is_none()).then_some(error)
+}
+
+/// The body without what another engine, version or processor may do otherwise.
+fn portable(body: &Body) -> Body {
+    let mut body = body.clone();
+    if let Body::Ended(ended) = &mut body {
+        ended.used.journal_bytes = 0;
+        ended.yields = None;
+        if let Outcome::Error(error) = &mut ended.outcome {
+            error.backtrace.clear();
+            if error.code == ErrorCode::Trap {
+                error.message.clear();
+            }
+        }
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Ended, Event, RunError, Used};
+    use crate::json::Json;
+
+    fn event(data: &str) -> Body {
+        Body::Event(Event { kind: "planning".to_owned(), data: Json::parse(data).unwrap() })
+    }
+
+    fn ended(code: ErrorCode, message: &str, yields: Option<u64>) -> Body {
+        let error = RunError { code, message: message.into(), details: None, backtrace: vec![] };
+        let outcome = Outcome::Error(error);
+        Body::Ended(Box::new(Ended { outcome, used: Used::default(), yields }))
+    }
+
+    fn entry(fuel: u64, body: Body) -> Entry {
+        Entry { seq: 3, at: 1, fuel, body }
+    }
+
+    fn request(fuel: u64, body: Body) -> Request {
+        Request { fuel, body }
+    }
+
+    #[test]
+    fn the_same_content_at_the_same_fuel_is_recorded() {
+        let recorded = entry(7, event("1"));
+        let decision = decide(Some(&recorded), &request(7, event("1")), Precision::Exact);
+        assert_eq!(decision, Decision::Recorded);
+    }
+
+    #[test]
+    fn no_entry_is_beyond_the_record() {
+        assert_eq!(decide(None, &request(7, event("1")), Precision::Exact), Decision::Beyond);
+    }
+
+    #[test]
+    fn other_content_or_other_fuel_diverges_and_says_where() {
+        let recorded = entry(7, event("1"));
+        for found in [request(7, event("2")), request(8, event("1"))] {
+            let expected = Divergence {
+                index: 3,
+                expected: Some(request(7, event("1"))),
+                found: Found::Request(found.clone()),
+            };
+            let decision = decide(Some(&recorded), &found, Precision::Exact);
+            assert_eq!(decision, Decision::Divergence(expected));
+        }
+    }
+
+    #[test]
+    fn another_engine_may_use_other_fuel_and_word_traps_otherwise() {
+        let recorded = entry(7, event("1"));
+        let decision = decide(Some(&recorded), &request(8, event("1")), Precision::Content);
+        assert_eq!(decision, Decision::Recorded);
+        let recorded = entry(7, ended(ErrorCode::Trap, "a", None));
+        let other = request(9, ended(ErrorCode::Trap, "b", None));
+        assert_eq!(decide(Some(&recorded), &other, Precision::Content), Decision::Recorded);
+        let other = request(9, ended(ErrorCode::OutOfFuel, "a", None));
+        assert_ne!(decide(Some(&recorded), &other, Precision::Content), Decision::Recorded);
+    }
+
+    #[test]
+    fn only_an_end_from_outside_ends_a_wait() {
+        assert!(ends_wait(&entry(1, ended(ErrorCode::Cancelled, "", None))).is_some());
+        assert!(ends_wait(&entry(1, ended(ErrorCode::Deadline, "", None))).is_some());
+        assert!(ends_wait(&entry(1, ended(ErrorCode::Cancelled, "", Some(2)))).is_none());
+        assert!(ends_wait(&entry(1, ended(ErrorCode::Trap, "", None))).is_none());
+        assert!(ends_wait(&entry(1, event("1"))).is_none());
+    }
+}

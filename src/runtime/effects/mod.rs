@@ -1,0 +1,493 @@
+//! The one door: everything that a guest asks of the outside passes here, and
+//! becomes an entry of the journal or is answered by one.
+//!
+//! Nothing else in the tree knows whether a run is live. [`decide`] holds the
+//! decision, [`tape`] the journal with its position; this file knows what each
+//! request means and which limits it meets. It does not know how tools work or
+//! where a journal is stored.
+
+pub mod decide;
+pub mod recorder;
+pub mod system;
+pub mod tape;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use serde_json::json;
+
+use self::decide::{Found, Request, ends_wait};
+use self::tape::{Halt, Tape};
+use super::control::{Control, Interrupt};
+use crate::journal::{
+    Answer, Body, ErrorCode, Event, GrantedTool, Log, Micros, RunError, SleepStarted, Source,
+    SpanClosed, SpanOpened, Started, Stream, ToolAnswered, ToolCalled, ToolError, ToolErrorCode,
+};
+use crate::json::Json;
+use crate::revision::Digest;
+use crate::sandbox::{Facts, Stopped, ToolRequest, World};
+use crate::tools::RunTools;
+
+/// Characters of an event's kind, and of a tool's name where it is recorded.
+const MAX_NAME: usize = 64;
+
+/// Why the world stopped the guest.
+#[derive(Debug, Clone)]
+pub enum Stop {
+    /// The run ends here, with this error.
+    End(RunError),
+    /// The journal does not go on.
+    Halt(Halt),
+}
+
+/// What the guest has used so far, of what is counted here.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    pub events: u64,
+    pub tool_calls: u64,
+    pub log_bytes: u64,
+    log_lines: u64,
+}
+
+/// The surroundings of one run.
+pub struct Effects {
+    facts: Facts,
+    started: Arc<Started>,
+    started_at: Micros,
+    tape: Tape,
+    /// Reaches the tools; `None` where nothing may happen live.
+    tools: Option<RunTools>,
+    control: Control,
+    counts: Counts,
+    log_is_full: bool,
+    next_span: u64,
+    open_spans: BTreeSet<u64>,
+    next_call: u64,
+    sources: Vec<Source>,
+    stop: Option<Stop>,
+}
+
+impl Effects {
+    /// Begins at the first entry of `tape`: the record's, or `started` if it is empty.
+    pub fn begin(
+        started: Started,
+        config: String,
+        mut tape: Tape,
+        tools: Option<RunTools>,
+        control: Control,
+    ) -> Result<Self, Halt> {
+        let facts = Facts {
+            run: started.run.clone(),
+            agent: started.agent.clone(),
+            revision: started.revision.to_string(),
+            config,
+        };
+        let body = Body::Started(Box::new(started.clone()));
+        tape.put(Request { fuel: 0, body }, u64::MAX)?;
+        Ok(Self {
+            facts,
+            started: Arc::new(started),
+            started_at: tape.now(),
+            tape,
+            tools,
+            control,
+            counts: Counts::default(),
+            log_is_full: false,
+            next_span: 0,
+            open_spans: BTreeSet::new(),
+            next_call: 0,
+            sources: Vec::new(),
+            stop: None,
+        })
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    pub fn tape(&mut self) -> &mut Tape {
+        &mut self.tape
+    }
+
+    pub fn take_stop(&mut self) -> Option<Stop> {
+        self.stop.take()
+    }
+
+    fn halt<T>(&mut self, result: Result<T, Halt>) -> Result<T, Stopped> {
+        result.map_err(|halt| {
+            self.stop.get_or_insert(match halt {
+                Halt::Full => Stop::End(error(
+                    ErrorCode::JournalTooLarge,
+                    format!("the journal outgrew {} bytes", self.started.limits.journal_bytes),
+                )),
+                halt => Stop::Halt(halt),
+            });
+            Stopped
+        })
+    }
+
+    fn end<T>(&mut self, code: ErrorCode, message: String) -> Result<T, Stopped> {
+        self.stop.get_or_insert(Stop::End(error(code, message)));
+        Err(Stopped)
+    }
+
+    fn put(&mut self, fuel: u64, body: Body) -> Result<(), Stopped> {
+        let result = self.tape.put(Request { fuel, body }, self.started.limits.journal_bytes);
+        self.halt(result)
+    }
+
+    async fn commit(&mut self) -> Result<(), Stopped> {
+        let result = self.tape.commit().await;
+        self.halt(result)
+    }
+
+    fn count_event(&mut self) -> Result<(), Stopped> {
+        let limit = self.started.limits.events;
+        if self.counts.events >= limit {
+            let message = format!("the guest emitted more than {limit} events");
+            return self.end(ErrorCode::TooManyEvents, message);
+        }
+        self.counts.events += 1;
+        Ok(())
+    }
+
+    fn event_data(&mut self, data: &str) -> Result<Json, Stopped> {
+        let limit = self.started.limits.event_bytes;
+        if data.len() as u64 > limit {
+            let message = format!("an event of {} bytes, the limit is {limit}", data.len());
+            return self.end(ErrorCode::PayloadTooLarge, message);
+        }
+        Json::parse(data).or_else(|error| {
+            let message = format!("an event's data is {error}");
+            self.end(ErrorCode::InvalidEvent, message)
+        })
+    }
+
+    fn event_kind(&mut self, kind: &str) -> Result<(), Stopped> {
+        let mut bytes = kind.bytes();
+        let valid = kind.len() <= MAX_NAME
+            && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+            && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if valid {
+            return Ok(());
+        }
+        let message = format!(
+            "`{}` is not a kind of event: expected 1 to {MAX_NAME} of `a-z 0-9 _`, a letter first",
+            clip(kind)
+        );
+        self.end(ErrorCode::InvalidEvent, message)
+    }
+
+    /// A run can end before a wait begins: in the record, or now.
+    fn before_waiting(&mut self) -> Result<(), Stopped> {
+        let recorded = self.tape.peek().map(|entry| entry.map(|entry| ends_wait(entry).cloned()));
+        match self.halt(recorded)? {
+            Some(Some(error)) => {
+                self.stop.get_or_insert(Stop::End(error));
+                Err(Stopped)
+            }
+            Some(None) => Ok(()),
+            None => match self.control.due() {
+                Some(interrupt) => self.interrupt(interrupt),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Numbers the calls and writes down that they are about to be made.
+    fn intend(&mut self, fuel: u64, calls: &[ToolRequest]) -> Result<Answers, Stopped> {
+        let limits = self.started.limits;
+        let count = calls.len() as u64;
+        if count > limits.calls_at_once {
+            let message = format!("{count} tool calls at once, the limit is {}", limits.calls_at_once);
+            return self.end(ErrorCode::TooManyToolCalls, message);
+        }
+        if self.counts.tool_calls + count > limits.tool_calls {
+            let message = format!("the guest made more than {} tool calls", limits.tool_calls);
+            return self.end(ErrorCode::TooManyToolCalls, message);
+        }
+        self.counts.tool_calls += count;
+        let first = self.next_call;
+        let mut were_on_record = true;
+        for (call, request) in (first..).zip(calls) {
+            were_on_record &= self.tape.is_recorded();
+            let arguments = recorded_arguments(&request.arguments, limits.argument_bytes);
+            let name = clip(&request.name);
+            self.put(fuel, Body::ToolCalled(ToolCalled { call, name, arguments }))?;
+            self.next_call = call + 1;
+        }
+        Ok(Answers { first, answers: vec![None; calls.len()], were_on_record })
+    }
+
+    /// Takes from the record what it holds of the answers to `calls`. What is
+    /// left unanswered was under way when the run was interrupted.
+    fn recall(&mut self, fuel: u64, waiting: &mut Answers) -> Result<(), Stopped> {
+        while waiting.missing() > 0 && self.tape.is_recorded() {
+            let entry = self.tape.peek().map(|entry| entry.cloned());
+            let Some(entry) = self.halt(entry)? else { break };
+            match &entry.body {
+                Body::ToolAnswered(answered) if waiting.wants(answered.call) => {
+                    let (call, answer) = (answered.call, answered.answer.clone());
+                    self.put(fuel, entry.body)?;
+                    waiting.set(call, answer);
+                }
+                _ => return self.stop_waiting(&entry, waiting.found(fuel)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The record does not hold what the guest waits for: either the run ended
+    /// in this wait, or this replay has diverged.
+    fn stop_waiting<T>(
+        &mut self,
+        entry: &crate::journal::Entry,
+        found: Found,
+    ) -> Result<T, Stopped> {
+        let stop = match ends_wait(entry) {
+            Some(error) => Stop::End(error.clone()),
+            None => Stop::Halt(self.tape.diverge(found)),
+        };
+        self.stop.get_or_insert(stop);
+        Err(Stopped)
+    }
+
+    /// Makes the calls that have no answer yet, all at once, and records each
+    /// answer when it arrives.
+    async fn make(
+        &mut self,
+        fuel: u64,
+        calls: &[ToolRequest],
+        waiting: &mut Answers,
+    ) -> Result<(), Stopped> {
+        let Some(tools) = self.tools.clone() else {
+            let result = Err(Halt::JournalOver);
+            return self.halt(result);
+        };
+        let live = (waiting.first..).zip(calls).filter(|(call, _)| waiting.wants(*call));
+        let live: Vec<(u64, &ToolRequest)> = live.collect();
+        // Whether a call was made must be known after a crash, unless making it
+        // again does no harm.
+        if live.iter().any(|(_, request)| !self.may_repeat(&request.name)) {
+            self.commit().await?;
+        }
+        let mut under_way = FuturesUnordered::new();
+        for (call, request) in live {
+            let lost = waiting.were_on_record && !self.may_repeat(&request.name);
+            let tools = tools.clone();
+            under_way.push(async move {
+                let answer = if lost {
+                    interrupted(&request.name)
+                } else {
+                    tools.call(&request.name, &request.arguments).await
+                };
+                (call, answer)
+            });
+        }
+        while waiting.missing() > 0 {
+            let answered = tokio::select! {
+                biased;
+                interrupt = self.control.interrupted() => Err(interrupt),
+                Some(answered) = under_way.next() => Ok(answered),
+            };
+            match answered {
+                Ok((call, answer)) => {
+                    let body = ToolAnswered { call, answer: answer.clone() };
+                    self.put(fuel, Body::ToolAnswered(body))?;
+                    waiting.set(call, answer);
+                }
+                Err(interrupt) => return self.interrupt(interrupt),
+            }
+        }
+        Ok(())
+    }
+
+    fn interrupt<T>(&mut self, interrupt: Interrupt) -> Result<T, Stopped> {
+        self.stop.get_or_insert(Stop::End(self.control.explain(interrupt)));
+        Err(Stopped)
+    }
+
+    /// Whether calling the tool again after a crash does no harm. What is not
+    /// granted is not reached at all.
+    fn may_repeat(&self, name: &str) -> bool {
+        let tool = self.started.tools.iter().find(|tool| tool.name == name);
+        tool.is_none_or(|tool| tool.read_only || tool.idempotent)
+    }
+
+    fn collect_sources(&mut self, answers: &[Answer]) {
+        for answer in answers {
+            let Answer::Ok(output) = answer else { continue };
+            merge_sources(&mut self.sources, &output.sources, self.started.limits.sources);
+        }
+    }
+}
+
+impl World for Effects {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn tools(&self) -> &[GrantedTool] {
+        &self.started.tools
+    }
+
+    fn now(&self) -> Micros {
+        self.tape.now()
+    }
+
+    fn emit(&mut self, fuel: u64, kind: String, data: String) -> Result<(), Stopped> {
+        self.count_event()?;
+        self.event_kind(&kind)?;
+        let data = self.event_data(&data)?;
+        self.put(fuel, Body::Event(Event { kind, data }))
+    }
+
+    fn open(&mut self, fuel: u64, kind: String, data: String) -> Result<u64, Stopped> {
+        self.count_event()?;
+        self.event_kind(&kind)?;
+        let data = self.event_data(&data)?;
+        let span = self.next_span;
+        self.put(fuel, Body::SpanOpened(SpanOpened { span, kind, data }))?;
+        self.next_span += 1;
+        self.open_spans.insert(span);
+        Ok(span)
+    }
+
+    fn close(&mut self, fuel: u64, span: u64, data: String) -> Result<(), Stopped> {
+        if !self.open_spans.remove(&span) {
+            let message = format!("the guest closed span {span}, which is not open");
+            return self.end(ErrorCode::InvalidEvent, message);
+        }
+        let data = self.event_data(&data)?;
+        self.put(fuel, Body::SpanClosed(SpanClosed { span, data }))
+    }
+
+    fn log(&mut self, fuel: u64, stream: Stream, text: String) -> Result<(), Stopped> {
+        if self.log_is_full {
+            return Ok(());
+        }
+        let limits = &self.started.limits;
+        // The end of the line counts too, so that empty lines are not free.
+        let bytes = self.counts.log_bytes + text.len() as u64 + 1;
+        if bytes > limits.log_bytes || self.counts.log_lines >= limits.log_lines {
+            self.log_is_full = true;
+            let text = "the log is full: what the guest prints from here on is dropped".to_owned();
+            return self.put(fuel, Body::Log(Log { stream, text }));
+        }
+        self.counts.log_bytes = bytes;
+        self.counts.log_lines += 1;
+        self.put(fuel, Body::Log(Log { stream, text }))
+    }
+
+    async fn relieve(&mut self) -> Result<(), Stopped> {
+        if self.tape.is_behind() { self.commit().await } else { Ok(()) }
+    }
+
+    async fn call(&mut self, fuel: u64, calls: Vec<ToolRequest>) -> Result<Vec<Answer>, Stopped> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.before_waiting()?;
+        let mut waiting = self.intend(fuel, &calls)?;
+        self.recall(fuel, &mut waiting)?;
+        if waiting.missing() > 0 {
+            self.make(fuel, &calls, &mut waiting).await?;
+            self.commit().await?;
+        }
+        let answers: Vec<Answer> = waiting.answers.into_iter().flatten().collect();
+        self.collect_sources(&answers);
+        Ok(answers)
+    }
+
+    async fn sleep(&mut self, fuel: u64, until: Micros) -> Result<(), Stopped> {
+        self.count_event()?;
+        self.before_waiting()?;
+        self.put(fuel, Body::SleepStarted(SleepStarted { until }))?;
+        let recorded = self.tape.peek().map(|entry| entry.cloned());
+        match self.halt(recorded)? {
+            Some(entry) if entry.body == Body::SleepEnded => {}
+            Some(entry) => return self.stop_waiting(&entry, Found::Sleeping { fuel }),
+            None => {
+                self.commit().await?;
+                if let Err(interrupt) = self.control.sleep_until(until).await {
+                    return self.interrupt(interrupt);
+                }
+            }
+        }
+        self.put(fuel, Body::SleepEnded)
+    }
+}
+
+/// The answers to calls that were made together.
+struct Answers {
+    first: u64,
+    answers: Vec<Option<Answer>>,
+    /// The record already held every one of these calls. A call that may not be
+    /// repeated is only made when all of them are durable.
+    were_on_record: bool,
+}
+
+impl Answers {
+    fn missing(&self) -> usize {
+        self.answers.iter().filter(|answer| answer.is_none()).count()
+    }
+
+    fn wants(&self, call: u64) -> bool {
+        let index = call.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| self.answers.get(index)).is_some_and(Option::is_none)
+    }
+
+    fn set(&mut self, call: u64, answer: Answer) {
+        self.answers[(call - self.first) as usize] = Some(answer);
+    }
+
+    fn found(&self, fuel: u64) -> Found {
+        let calls = self.first..self.first + self.answers.len() as u64;
+        Found::Waiting { fuel, calls: calls.filter(|call| self.wants(*call)).collect() }
+    }
+}
+
+/// Adds the sources that are not there yet, up to `limit`.
+pub fn merge_sources(collected: &mut Vec<Source>, more: &[Source], limit: u64) {
+    for source in more {
+        let known = collected.iter().any(|known| known.url == source.url);
+        if !known && (collected.len() as u64) < limit {
+            collected.push(source.clone());
+        }
+    }
+}
+
+fn error(code: ErrorCode, message: String) -> RunError {
+    RunError { code, message, details: None, backtrace: Vec::new() }
+}
+
+fn interrupted(name: &str) -> Answer {
+    Answer::Error(ToolError {
+        code: ToolErrorCode::Interrupted,
+        message: format!(
+            "the host stopped while `{name}` was called; whether the tool did its work is not known"
+        ),
+    })
+}
+
+fn clip(name: &str) -> String {
+    match name.char_indices().nth(MAX_NAME) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+/// Arguments as they are recorded. What is not JSON, or too large for a call to
+/// be made with it, is described rather than kept.
+fn recorded_arguments(text: &str, limit: u64) -> Json {
+    if text.len() as u64 > limit {
+        let digest = Digest::of(text.as_bytes());
+        return Json::from_value(&json!({ "$tooLarge": { "bytes": text.len(), "digest": digest } }));
+    }
+    Json::parse(text).unwrap_or_else(|_| Json::from_value(&json!({ "$notJson": text })))
+}

@@ -1,0 +1,196 @@
+//! A journal with a position: before it, the record; after it, what is new.
+
+use super::decide::{Decision, Divergence, Found, Precision, Request, decide, diverged};
+use super::recorder::{Close, RecordError, Recorder};
+use super::system;
+use crate::journal::{
+    Body, Chain, Damage, Encoded, Entry, ErrorCode, Micros, Outcome, verify_prefix,
+};
+
+/// A journal that is read, written, or read and then written.
+pub struct Tape {
+    recorded: Vec<(Entry, Encoded)>,
+    position: usize,
+    /// Where the record cannot be read further.
+    damage: Option<Damage>,
+    /// Takes what comes after the record; `None` if nothing may come.
+    recorder: Option<Box<dyn Recorder>>,
+    precision: Precision,
+    chain: Chain,
+    last_at: Micros,
+    bytes: u64,
+}
+
+/// The journal does not go on from here.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Halt {
+    #[error("the replay diverged at entry {}", .0.index)]
+    Diverged(Box<Divergence>),
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The record of an unfinished run ends here, and may not grow.
+    #[error("the journal ends before the run does")]
+    JournalOver,
+    #[error(transparent)]
+    Unrecordable(#[from] RecordError),
+    /// The entry would make the journal larger than its limit.
+    #[error("the journal is full")]
+    Full,
+}
+
+impl Tape {
+    /// A journal that holds `encoded` and may grow if there is a recorder.
+    pub fn new(
+        encoded: Vec<Encoded>,
+        recorder: Option<Box<dyn Recorder>>,
+        precision: Precision,
+    ) -> Self {
+        let (entries, damage) = verify_prefix(&encoded);
+        let recorded = entries.into_iter().zip(encoded).collect();
+        let chain = Chain::default();
+        Self { recorded, position: 0, damage, recorder, precision, chain, last_at: 0, bytes: 0 }
+    }
+
+    /// Time of the newest entry.
+    pub fn now(&self) -> Micros {
+        self.last_at
+    }
+
+    /// Hash of the newest entry.
+    pub fn head(&self) -> crate::revision::Digest {
+        self.chain.head()
+    }
+
+    /// Entries up to the position.
+    pub fn len(&self) -> u64 {
+        self.chain.next_seq()
+    }
+
+    /// Bytes of the entries up to the position.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether the record is not used up yet.
+    pub fn is_recorded(&self) -> bool {
+        self.position < self.recorded.len() || self.damage.is_some()
+    }
+
+    /// The recorded entry at the position. Damage shows here and not earlier.
+    pub fn peek(&self) -> Result<Option<&Entry>, Halt> {
+        match (self.recorded.get(self.position), &self.damage) {
+            (Some((entry, _)), _) => Ok(Some(entry)),
+            (None, Some(damage)) => Err(damage.clone().into()),
+            (None, None) if self.recorder.is_none() => Err(Halt::JournalOver),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The recorded entry at the position is not what the run waits for.
+    pub fn diverge(&self, found: Found) -> Halt {
+        let (entry, _) = &self.recorded[self.position];
+        Halt::Diverged(Box::new(diverged(entry, found)))
+    }
+
+    /// Puts `request` at the position: matches it with the record, or appends it.
+    /// An appended entry may take the journal to `max_bytes` but not beyond.
+    pub fn put(&mut self, request: Request, max_bytes: u64) -> Result<(), Halt> {
+        let recorded = self.peek()?;
+        if recorded.is_some_and(was_full) && !matches!(request.body, Body::Ended(_)) {
+            self.prove_full(&request, max_bytes)?;
+        }
+        match decide(self.peek()?, &request, self.precision) {
+            Decision::Recorded => self.pass(request),
+            Decision::Divergence(divergence) => Err(Halt::Diverged(Box::new(divergence))),
+            Decision::Beyond => self.append(request, max_bytes),
+        }
+    }
+
+    /// The record ended because the journal was full: `request`, made anew, must
+    /// not have fitted either.
+    fn prove_full(&self, request: &Request, max_bytes: u64) -> Result<(), Halt> {
+        let (entry, _) = &self.recorded[self.position];
+        let again = Entry { body: request.body.clone(), fuel: request.fuel, ..entry.clone() };
+        let mut chain = self.chain;
+        let bytes = self.bytes + chain.push(&again).bytes.len() as u64;
+        if bytes > max_bytes { Err(Halt::Full) } else { Ok(()) }
+    }
+
+    /// Moves past the recorded entry, which `request` has just matched.
+    fn pass(&mut self, request: Request) -> Result<(), Halt> {
+        let (entry, encoded) = &self.recorded[self.position];
+        let mut chain = self.chain;
+        match self.precision {
+            // The entry is made anew: equal hashes prove the whole record so far.
+            Precision::Exact => {
+                let again = Entry { body: request.body, ..entry.clone() };
+                let hash = chain.push(&again).hash;
+                if hash != encoded.hash {
+                    let found = Request { fuel: request.fuel, body: again.body };
+                    return Err(self.diverge(Found::Request(found)));
+                }
+            }
+            Precision::Content => {
+                chain.verify(encoded)?;
+            }
+        }
+        self.chain = chain;
+        self.last_at = entry.at;
+        self.bytes += encoded.bytes.len() as u64;
+        self.position += 1;
+        Ok(())
+    }
+
+    fn append(&mut self, request: Request, max_bytes: u64) -> Result<(), Halt> {
+        let recorder = self.recorder.as_mut().ok_or(Halt::JournalOver)?;
+        // The clock of the system may be set back; the journal's never is.
+        let at = system::now().max(self.last_at);
+        let Request { fuel, body } = request;
+        let entry = Entry { seq: self.chain.next_seq(), at, fuel, body };
+        let mut chain = self.chain;
+        let encoded = chain.push(&entry);
+        let bytes = self.bytes + encoded.bytes.len() as u64;
+        if bytes > max_bytes {
+            return Err(Halt::Full);
+        }
+        self.chain = chain;
+        self.last_at = at;
+        self.bytes = bytes;
+        recorder.push(encoded);
+        Ok(())
+    }
+
+    /// Whether the recorder has fallen so far behind that the guest should wait.
+    pub fn is_behind(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_behind())
+    }
+
+    /// Returns when every entry up to the position is durable.
+    pub async fn commit(&mut self) -> Result<(), Halt> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the journal after its last entry.
+    pub async fn finish(&mut self, close: Close) -> Result<(), Halt> {
+        if let Some((entry, _)) = self.recorded.get(self.position) {
+            let what = "it follows the entry that ended the run".to_owned();
+            return Err(Damage { index: entry.seq, what }.into());
+        }
+        if let Some(damage) = &self.damage {
+            return Err(damage.clone().into());
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.finish(close).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the run ended at this entry because its journal was full.
+fn was_full(entry: &Entry) -> bool {
+    let Body::Ended(ended) = &entry.body else { return false };
+    matches!(&ended.outcome, Outcome::Error(error) if error.code == ErrorCode::JournalTooLarge)
+}

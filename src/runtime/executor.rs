@@ -1,0 +1,310 @@
+//! A run from start to outcome. The same code executes a live run, a replay
+//! and a resumed run: they differ in the journal that they are given.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::control::{Control, Interrupt};
+use super::effects::decide::Precision;
+use super::effects::recorder::{Close, Recorder};
+use super::effects::tape::{Halt, Tape};
+use super::effects::{Effects, Stop, system};
+use super::outcome::{self, Declared};
+use crate::journal::{
+    Body, Chain, Encoded, Ended, Entry, FORMAT, Outcome, RunError, Started, Used,
+};
+use crate::json::{InvalidJson, Json};
+use crate::revision::{Digest, InvalidSchema, Limits, Revision, Schema, SomeLimits, Violation};
+use crate::sandbox::{self, End, Job, LoadError, Program, Sandbox};
+use crate::tools::RunTools;
+
+/// Executes runs, any number at a time.
+pub struct Executor {
+    sandbox: Sandbox<Effects>,
+}
+
+/// A revision that is ready to run: compiled, its schemas too.
+pub struct Prepared {
+    pub revision: Arc<Revision>,
+    /// Whether the compiled code came from the cache.
+    pub cached: bool,
+    program: Program<Effects>,
+    input: Schema,
+    output: Option<Schema>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Schema(#[from] InvalidSchema),
+}
+
+/// The input is not what the revision takes.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error("the input has {bytes} bytes, the limit is {limit}")]
+    TooLarge { bytes: u64, limit: u64 },
+    #[error("the input is {0}")]
+    NotJson(#[from] InvalidJson),
+    #[error("the input does not fit the input schema of `{agent}`{}", list(.violations))]
+    Invalid { agent: String, violations: Vec<Violation> },
+}
+
+fn list(violations: &[Violation]) -> String {
+    violations.iter().map(|violation| format!("\n  {violation}")).collect()
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    pub ended: Ended,
+    pub fuel: u64,
+    /// Entries of the journal.
+    pub entries: u64,
+    /// Hash of the last entry: it stands for the whole journal.
+    pub head: Digest,
+}
+
+/// A run that has not ended, because its journal or this machine let it down.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Fault {
+    #[error(transparent)]
+    Journal(#[from] Halt),
+    #[error("{0}")]
+    Machine(String),
+    #[error("the journal does not begin with the start of a run")]
+    NoStart,
+    #[error("the journal belongs to revision {recorded}, not to {given}")]
+    OtherRevision { recorded: Digest, given: Digest },
+    #[error("the journal has format {0}, this build reads format {FORMAT}")]
+    Format(u32),
+}
+
+impl Executor {
+    /// An executor that keeps compiled code under `cache`, if that is given.
+    pub fn new(cache: Option<&Path>) -> Result<Self, LoadError> {
+        Ok(Self { sandbox: Sandbox::new(cache)? })
+    }
+
+    /// An executor with a sandbox of the caller's making.
+    pub fn with_sandbox(sandbox: Sandbox<Effects>) -> Self {
+        Self { sandbox }
+    }
+
+    /// Makes a revision ready to run. Takes seconds if it has to be compiled.
+    pub fn prepare(&self, revision: Arc<Revision>) -> Result<Prepared, PrepareError> {
+        let manifest = &revision.manifest;
+        let input = Schema::compile(&manifest.input)?;
+        let output = manifest.output.schema.as_ref().map(Schema::compile).transpose()?;
+        let program = self.sandbox.load(&revision)?;
+        Ok(Prepared { cached: program.cached, program, input, output, revision })
+    }
+
+    /// Executes the run that `journal` holds the beginning of, to its end.
+    ///
+    /// What the journal holds is taken from it; what it does not hold happens
+    /// live and is recorded by `recorder`. Without a recorder nothing happens
+    /// that is not in the journal.
+    pub async fn execute(
+        &self,
+        prepared: &Prepared,
+        journal: Journal,
+        tools: Option<RunTools>,
+        control: Control,
+    ) -> Result<Ran, Fault> {
+        let started = journal.started()?;
+        let revision = &prepared.revision;
+        if started.format != FORMAT {
+            return Err(Fault::Format(started.format));
+        }
+        if started.revision != revision.digest {
+            return Err(Fault::OtherRevision { recorded: started.revision, given: revision.digest });
+        }
+        let interruption = journal.interruption();
+        let limits = started.limits;
+        let job_input = started.input.as_str().to_owned();
+        let seed = seed_of(&started.seed);
+        let config = revision.manifest.config_json();
+        let Journal { encoded, recorder, precision } = journal;
+        let tape = Tape::new(encoded, recorder, precision);
+        let world = Effects::begin(started, config, tape, tools, control.clone())?;
+
+        let mut due = None;
+        let job = Job { world, input: job_input, limits, seed };
+        let finished = self.sandbox.run(&prepared.program, job, |yields| {
+            if interruption.as_ref().is_some_and(|(at, _)| *at == yields) {
+                return true;
+            }
+            due = control.due();
+            due.is_some()
+        });
+        let finished = finished.await;
+        let mut effects = finished.world;
+
+        let mut yields = None;
+        let mut output_bytes = 0;
+        let outcome = match finished.end {
+            End::Returned(output) => {
+                output_bytes = outcome::size(&output);
+                let kind = revision.manifest.output.kind;
+                let declared = Declared { kind, schema: prepared.output.as_ref() };
+                outcome::check(output, effects.sources(), &declared, &limits)
+            }
+            End::Failed(error) => Outcome::Error(outcome::trim(error, &limits)),
+            End::Interrupted => {
+                yields = Some(finished.yields);
+                Outcome::Error(interrupted(due, interruption, &control))
+            }
+            End::Stopped => match effects.take_stop() {
+                Some(Stop::End(error)) => Outcome::Error(error),
+                Some(Stop::Halt(halt)) => return Err(halt.into()),
+                None => unreachable!("the world stops a guest only with a reason"),
+            },
+            End::HostFault(message) => return Err(Fault::Machine(message)),
+        };
+        let counts = effects.counts();
+        let used = Used {
+            memory_bytes: finished.memory_bytes,
+            table_elements: finished.table_elements,
+            events: counts.events,
+            tool_calls: counts.tool_calls,
+            log_bytes: counts.log_bytes,
+            output_bytes,
+            journal_bytes: effects.tape().bytes(),
+        };
+        close(effects, Ended { outcome, used, yields }, finished.fuel).await
+    }
+}
+
+/// Writes the last entry, or holds it against the record's.
+async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fault> {
+    let code = match &ended.outcome {
+        Outcome::Done(_) => None,
+        Outcome::Error(error) => Some(error.code),
+    };
+    let tape = effects.tape();
+    let body = Body::Ended(Box::new(ended.clone()));
+    tape.put(super::effects::decide::Request { fuel, body }, u64::MAX)?;
+    tape.finish(Close { code, fuel, at: tape.now() }).await?;
+    Ok(Ran { ended, fuel, entries: tape.len(), head: tape.head() })
+}
+
+fn interrupted(
+    due: Option<Interrupt>,
+    recorded: Option<(u64, RunError)>,
+    control: &Control,
+) -> RunError {
+    match (due, recorded) {
+        (Some(interrupt), _) => control.explain(interrupt),
+        (None, Some((_, error))) => error,
+        (None, None) => control.explain(Interrupt::Cancelled),
+    }
+}
+
+/// A seed that is not 32 bytes in hex cannot have been written; any other will
+/// diverge, as it should.
+fn seed_of(hex: &str) -> [u8; 32] {
+    let mut seed = [0; 32];
+    let _ = hex::decode_to_slice(hex, &mut seed);
+    seed
+}
+
+/// A run's journal as it is handed to the executor.
+pub struct Journal {
+    encoded: Vec<Encoded>,
+    recorder: Option<Box<dyn Recorder>>,
+    precision: Precision,
+}
+
+impl Journal {
+    /// A record that may not grow, for a replay.
+    pub fn closed(encoded: Vec<Encoded>) -> Self {
+        let mut journal = Self { encoded, recorder: None, precision: Precision::Exact };
+        if journal.started().is_ok_and(|started| started.engine != sandbox::fingerprint()) {
+            journal.precision = Precision::Content;
+        }
+        journal
+    }
+
+    /// A record that goes on: a new run's first entry, or a run to be resumed.
+    pub fn open(encoded: Vec<Encoded>, recorder: Box<dyn Recorder>) -> Self {
+        Self { encoded, recorder: Some(recorder), precision: Precision::Exact }
+    }
+
+    /// How closely a replay of it compares.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What the first entry says.
+    pub fn started(&self) -> Result<Started, Fault> {
+        let first = self.encoded.first().ok_or(Fault::NoStart)?;
+        let entry = Chain::default().verify(first).map_err(Halt::from)?;
+        match entry.body {
+            Body::Started(started) => Ok(*started),
+            _ => Err(Fault::NoStart),
+        }
+    }
+
+    /// The yield at which the record says that the run was interrupted, and why.
+    fn interruption(&self) -> Option<(u64, RunError)> {
+        let last: Entry = serde_json::from_slice(&self.encoded.last()?.bytes).ok()?;
+        let Body::Ended(ended) = last.body else { return None };
+        let Outcome::Error(error) = ended.outcome else { return None };
+        Some((ended.yields?, error))
+    }
+}
+
+/// A run that has not started yet.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    pub started: Started,
+    /// The journal's first entry.
+    pub first: Encoded,
+    /// Time of the first entry.
+    pub at: crate::journal::Micros,
+}
+
+impl NewRun {
+    /// Checks the input and fixes everything that decides about the run.
+    pub fn plan(
+        prepared: &Prepared,
+        input: &str,
+        caps: &SomeLimits,
+        tools: &RunTools,
+    ) -> Result<Self, InputError> {
+        let manifest = &prepared.revision.manifest;
+        let limits = Limits::effective(&manifest.limits, caps);
+        let bytes = input.len() as u64;
+        if bytes > limits.input_bytes {
+            return Err(InputError::TooLarge { bytes, limit: limits.input_bytes });
+        }
+        let input = Json::parse(input)?;
+        prepared.input.check(&input.to_value()).map_err(|violations| InputError::Invalid {
+            agent: manifest.name.to_string(),
+            violations,
+        })?;
+        let started = Started {
+            format: FORMAT,
+            run: system::run_id(),
+            agent: manifest.name.to_string(),
+            revision: prepared.revision.digest,
+            input,
+            seed: hex::encode(system::seed()),
+            limits,
+            tools: tools.granted(),
+            engine: sandbox::fingerprint(),
+        };
+        Ok(Self::of(started))
+    }
+
+    /// The run that `started` describes, starting now.
+    pub fn of(started: Started) -> Self {
+        let at = system::now();
+        let body = Body::Started(Box::new(started.clone()));
+        let first = Chain::default().push(&Entry { seq: 0, at, fuel: 0, body });
+        Self { started, first, at }
+    }
+}

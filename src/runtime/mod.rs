@@ -1,0 +1,20 @@
+//! A run from start to outcome: the executor, the one door, the replay.
+//!
+//! It knows neither how journals and revisions are stored (it is given them)
+//! nor how tools work (it is given those too), nor anything of wasmtime.
+
+mod control;
+pub mod effects;
+mod executor;
+mod outcome;
+mod replay;
+
+pub use control::{Canceller, Control, Interrupt};
+pub use effects::decide::{Divergence, Found, Request};
+pub use effects::recorder::{Close, Memory, RecordError, Recorder};
+pub use effects::system::now;
+pub use effects::tape::Halt;
+pub use executor::{
+    Executor, Fault, InputError, Journal, NewRun, PrepareError, Prepared, Ran,
+};
+pub use replay::{Replay, Verdict};

@@ -1,0 +1,71 @@
+//! Running again from the journal alone, and what that proves.
+
+use super::control::Control;
+use super::effects::decide::{Divergence, Precision};
+use super::effects::tape::Halt;
+use super::executor::{Executor, Fault, Journal, Prepared, Ran};
+use crate::journal::{Body, Damage, Encoded, Fingerprint, verify_prefix};
+use crate::sandbox;
+
+/// What a replay found.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    pub verdict: Verdict,
+    /// Entries that the journal holds.
+    pub entries: u64,
+    /// Answers of tools that the replay took from the journal instead of calling.
+    pub answers: u64,
+    /// Fuel at the last entry of the journal.
+    pub fuel: u64,
+    /// The engine that made the record, if this build has another one: then
+    /// fuel, backtraces and the wording of traps were not compared.
+    pub other_engine: Option<Fingerprint>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Every entry was made again, to the same end.
+    Same(Box<Ran>),
+    /// Every entry was made again; the run itself had not ended.
+    SameSoFar,
+    Diverged(Box<Divergence>),
+    Damaged(Damage),
+}
+
+impl Replay {
+    /// Whether the journal tells the truth as far as it goes.
+    pub fn is_proof(&self) -> bool {
+        matches!(self.verdict, Verdict::Same(_) | Verdict::SameSoFar)
+    }
+}
+
+impl Executor {
+    /// Executes the revision from `encoded` alone: no tool is called, no clock
+    /// is read, no time is waited for.
+    pub async fn replay(
+        &self,
+        prepared: &Prepared,
+        encoded: Vec<Encoded>,
+    ) -> Result<Replay, Fault> {
+        let (known, _) = verify_prefix(&encoded);
+        let is_answer = |body: &Body| matches!(body, Body::ToolAnswered(_));
+        let answers = known.iter().filter(|entry| is_answer(&entry.body)).count() as u64;
+        let fuel = known.last().map_or(0, |entry| entry.fuel);
+        let entries = encoded.len() as u64;
+
+        let journal = Journal::closed(encoded);
+        let other_engine = match journal.precision() {
+            Precision::Exact => None,
+            Precision::Content => journal.started().ok().map(|started| started.engine),
+        };
+        debug_assert!(other_engine.as_ref() != Some(&sandbox::fingerprint()));
+        let verdict = match self.execute(prepared, journal, None, Control::none()).await {
+            Ok(ran) => Verdict::Same(Box::new(ran)),
+            Err(Fault::Journal(Halt::JournalOver)) => Verdict::SameSoFar,
+            Err(Fault::Journal(Halt::Diverged(divergence))) => Verdict::Diverged(divergence),
+            Err(Fault::Journal(Halt::Damaged(damage))) => Verdict::Damaged(damage),
+            Err(fault) => return Err(fault),
+        };
+        Ok(Replay { verdict, entries, answers, fuel, other_engine })
+    }
+}

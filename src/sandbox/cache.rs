@@ -1,0 +1,72 @@
+//! Compiled code on disk, so that a revision is compiled once per machine.
+//!
+//! ```text
+//! DIR/
+//!   1f6a…/            hash of wasmtime's version and every setting that code depends on
+//!     3b0c….cwasm     SHA-256 of the rest of the file, then compiled code of revision 3b0c…
+//! ```
+//!
+//! Compiled code is native code: the folder must belong to this user alone. A
+//! file that is damaged or from other settings is never trusted; it is as if
+//! it were not there.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use wasmtime::Engine;
+
+use crate::revision::Digest;
+
+const HASH_BYTES: usize = 32;
+
+#[derive(Debug, Clone)]
+pub struct Cache {
+    dir: PathBuf,
+}
+
+impl Cache {
+    /// The part of the cache under `root` that holds code for `engine`.
+    pub fn new(root: &Path, engine: &Engine) -> Self {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Self { dir: root.join(format!("{:016x}", hasher.finish())) }
+    }
+
+    /// Compiled code of `revision`, if it is there and whole.
+    pub fn get(&self, revision: &Digest) -> Option<Vec<u8>> {
+        let mut bytes = fs::read(self.path(revision)).ok()?;
+        if bytes.len() < HASH_BYTES {
+            return None;
+        }
+        let code = bytes.split_off(HASH_BYTES);
+        if Digest::of(&code).as_bytes()[..] != bytes[..] {
+            tracing::warn!("compiled code of {revision} is damaged and will be compiled again");
+            return None;
+        }
+        Some(code)
+    }
+
+    /// Keeps `code` for later. Readers see all of it or nothing.
+    pub fn put(&self, revision: &Digest, code: &[u8]) -> io::Result<()> {
+        create_private_dir(&self.dir)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        file.write_all(Digest::of(code).as_bytes())?;
+        file.write_all(code)?;
+        file.persist(self.path(revision))?;
+        Ok(())
+    }
+
+    pub fn path(&self, revision: &Digest) -> PathBuf {
+        self.dir.join(format!("{}.cwasm", revision.hex()))
+    }
+}
+
+fn create_private_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}

@@ -1,0 +1,225 @@
+//! One instance from its birth to its end, and what that end means.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
+use serde_json::json;
+use wasmtime::component::{ResourceTable, ResourceTableError};
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+use super::bindings::exports::reenact::agent::guest;
+use super::engine::{HOSTCALL_BYTES, YIELD_FUEL};
+use super::host::{self, Host};
+use super::limiter::Limiter;
+use super::program::{Program, Sandbox};
+use super::stdio::Lines;
+use super::wasi;
+use super::world::{Stopped, World};
+use crate::journal::{ErrorCode, RunError, Source};
+use crate::json::Json;
+use crate::revision::Limits;
+
+/// Frames of a guest's backtrace that are worth keeping.
+const MAX_FRAMES: usize = 20;
+
+/// What one run is given.
+pub struct Job<W> {
+    pub world: W,
+    /// JSON text that fits the revision's input schema.
+    pub input: String,
+    pub limits: Limits,
+    /// Start of the guest's random streams.
+    pub seed: [u8; 32],
+}
+
+/// How a run left the sandbox.
+#[derive(Debug)]
+pub enum End {
+    /// The guest returned; nothing about its output is checked yet.
+    Returned(guest::Output),
+    Failed(RunError),
+    /// `interrupt` said so at a yield.
+    Interrupted,
+    /// The world stopped the guest and knows why.
+    Stopped,
+    /// This machine could not do what the limits promise. Not the guest's doing.
+    HostFault(String),
+}
+
+/// A run that has left the sandbox.
+pub struct Finished<W> {
+    pub world: W,
+    pub end: End,
+    /// Fuel used, exactly.
+    pub fuel: u64,
+    /// Times that the guest yielded in the middle of a computation.
+    pub yields: u64,
+    /// Largest size of all memories together, in bytes.
+    pub memory_bytes: u64,
+    /// Largest size of all tables together.
+    pub table_elements: u64,
+}
+
+impl<W: World> Sandbox<W> {
+    /// Instantiates `program` and calls its `run`.
+    ///
+    /// `interrupt` is asked whenever the guest yields, with the number of
+    /// yields so far; if it answers true the guest ends there. A guest yields
+    /// at the same instructions in every run.
+    pub async fn run(
+        &self,
+        program: &Program<W>,
+        job: Job<W>,
+        mut interrupt: impl FnMut(u64) -> bool + Send,
+    ) -> Finished<W> {
+        let waiting = Arc::new(AtomicBool::new(false));
+        let mut store = self.store(job.world, &job.limits, job.seed, waiting.clone());
+        let mut yields = 0;
+        let result = {
+            let call = async {
+                let agent = program.pre.instantiate_async(&mut store).await?;
+                agent.reenact_agent_guest().call_run(&mut store, &job.input).await
+            };
+            let mut call = std::pin::pin!(call);
+            std::future::poll_fn(|context| match call.as_mut().poll(context) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending if waiting.load(Ordering::Relaxed) => Poll::Pending,
+                Poll::Pending => {
+                    yields += 1;
+                    if interrupt(yields) { Poll::Ready(None) } else { Poll::Pending }
+                }
+            })
+            .await
+        };
+        let left = store.get_fuel().unwrap_or(0);
+        let fuel = job.limits.fuel.saturating_sub(left);
+        let mut host = store.into_data();
+        host.fuel = fuel;
+        host.lines.finish();
+        let written = host.write_lines();
+        let end = match result {
+            None => End::Interrupted,
+            // Lines without an end are written last; the world may have had enough.
+            Some(_) if written.is_err() => End::Stopped,
+            Some(Ok(Ok(output))) => End::Returned(output),
+            Some(Ok(Err(failure))) => End::Failed(given_up(failure)),
+            Some(Err(error)) => why(&error, &host),
+        };
+        Finished {
+            end,
+            fuel,
+            yields,
+            memory_bytes: host.limiter.peak_memory(),
+            table_elements: host.limiter.peak_table(),
+            world: host.world,
+        }
+    }
+
+    fn store(
+        &self,
+        world: W,
+        limits: &Limits,
+        seed: [u8; 32],
+        waiting: Arc<AtomicBool>,
+    ) -> Store<Host<W>> {
+        let lines = Lines::default();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles as usize);
+        let host = Host {
+            world,
+            limiter: Limiter::new(limits.memory_bytes, limits.table_elements),
+            limits: *limits,
+            fuel: 0,
+            waiting,
+            wasi: wasi::context(seed, &lines),
+            lines,
+            http: wasi::Http::default(),
+            table,
+            timers: Default::default(),
+        };
+        let mut store = Store::new(self.engine(), host);
+        store.limiter(|host| &mut host.limiter);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_fuel(limits.fuel).expect("the engine counts fuel");
+        store.fuel_async_yield_interval(Some(YIELD_FUEL)).expect("the engine counts fuel");
+        host::watch_calls(&mut store);
+        store
+    }
+}
+
+fn given_up(failure: guest::Failure) -> RunError {
+    let details = failure.details.map(|text| {
+        Json::parse(&text).unwrap_or_else(|_| Json::from_value(&serde_json::Value::String(text)))
+    });
+    RunError { code: ErrorCode::AgentFailure, message: failure.message, details, backtrace: vec![] }
+}
+
+/// Finds out why a call into the guest failed.
+fn why<W>(error: &wasmtime::Error, host: &Host<W>) -> End {
+    if error.is::<Stopped>() {
+        return End::Stopped;
+    }
+    if host.limiter.host_fault() {
+        return End::HostFault(error.root_cause().to_string());
+    }
+    let limits = &host.limits;
+    let failed = |code, message: String| {
+        End::Failed(RunError { code, message, details: None, backtrace: backtrace(error) })
+    };
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => {
+            let message = format!("the guest used up its {} of fuel", limits.fuel);
+            return failed(ErrorCode::OutOfFuel, message);
+        }
+        Some(Trap::StackOverflow) => {
+            let message = "the guest's calls nest deeper than its stack allows".to_owned();
+            return failed(ErrorCode::StackOverflow, message);
+        }
+        _ => {}
+    }
+    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        let message = format!("the guest called exit({}) instead of returning", exit.0);
+        return failed(ErrorCode::AgentFailure, message);
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        let message = format!("the guest holds more than {} handles open", limits.handles);
+        return failed(ErrorCode::TooManyHandles, message);
+    }
+    // The engine's own type for this is private.
+    if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
+        let message = format!("one host call passed more than {HOSTCALL_BYTES} bytes");
+        return failed(ErrorCode::PayloadTooLarge, message);
+    }
+    if let Some(refusal) = host.limiter.refusal() {
+        return failed(ErrorCode::OutOfMemory, refusal);
+    }
+    let mut run_error = RunError {
+        code: ErrorCode::Trap,
+        message: error.root_cause().to_string(),
+        details: None,
+        backtrace: backtrace(error),
+    };
+    let said = host.lines.stderr_tail();
+    if !said.is_empty() {
+        run_error.details = Some(Json::from_value(&json!({ "stderr": said })));
+    }
+    End::Failed(run_error)
+}
+
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let frames = trace.frames().iter().take(MAX_FRAMES);
+    frames
+        .map(|frame| match frame.func_name() {
+            Some(name) => name.chars().take(200).collect(),
+            None => format!("function {}", frame.func_index()),
+        })
+        .collect()
+}
+
+impl From<guest::Source> for Source {
+    fn from(source: guest::Source) -> Self {
+        Self { url: source.url, title: source.title }
+    }
+}
