@@ -3,3 +3,4 @@
 pub mod journal;
 pub mod json;
 pub mod revision;
+pub mod tools;
