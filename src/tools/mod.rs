@@ -1,17 +1,25 @@
 //! What an agent can call: the seam between runs and providers.
 //!
-//! A provider is one file that implements [`Provider`] and has one line in
-//! [`KINDS`]. Which of its tools a run may call is decided in [`policy`] once,
-//! when the run starts. Nothing here records anything and nothing here knows
+//! A provider is one file or folder that implements [`Provider`] and has one
+//! line in [`KINDS`]. A [`Catalogue`] holds the providers that the operator
+//! grants, opened; [`RunTools`] is the part of it that one run may call, as
+//! [`policy`] decides. Nothing here records anything and nothing here knows
 //! whether a run is live: a replay does not come this far.
 
+mod call;
+mod catalogue;
 mod files;
 pub mod policy;
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde_json::Value;
+
+pub use call::{RunTools, ToolLimits};
+pub use catalogue::{Catalogue, GrantError};
 
 pub use crate::journal::{Source, ToolError, ToolErrorCode};
 
@@ -41,7 +49,8 @@ pub struct Success {
 /// A live connection to something that can be called.
 ///
 /// Calls run concurrently and may be dropped at any await point; whatever a
-/// provider does in threads of its own must end soon after.
+/// provider does in threads of its own must end soon after. A call must not
+/// block the thread that polls it.
 pub trait Provider: Send + Sync {
     fn tools(&self) -> Vec<ToolSpec>;
 
@@ -52,11 +61,24 @@ pub trait Provider: Send + Sync {
 /// What an operator says about a provider.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grant {
-    /// The value of `--grant NAME=VALUE`.
+    /// The value of `--grant NAME=VALUE`. A relative path in it is relative to
+    /// the working directory.
     Flag(String),
-    /// The table `[grants.NAME]` of `reenact.toml`. Relative paths in it are
-    /// relative to the second field, the folder of that file.
-    Table(toml::Table, std::path::PathBuf),
+    /// The table `[grants.NAME]` of the configuration in `file`. Relative paths
+    /// in it are relative to the folder of that file.
+    Table { table: toml::Table, file: PathBuf },
+}
+
+/// Why a provider cannot be opened as its grant says.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The table lacks a key, or holds one that is unknown or of another type.
+    #[error("{}", .0.message())]
+    Table(#[from] Box<toml::de::Error>),
+    #[error("`{key}` is `{value}`, but must {must}")]
+    Value { key: &'static str, value: String, must: &'static str },
+    #[error("cannot open `{}`: {cause}", path.display())]
+    Path { path: PathBuf, cause: io::Error },
 }
 
 /// A kind of provider that can be granted.
@@ -65,8 +87,35 @@ pub struct Kind {
     pub name: &'static str,
     /// What `--grant NAME=` takes, for help and errors.
     pub flag_value: &'static str,
-    pub open: fn(&Grant) -> Result<Arc<dyn Provider>, String>,
+    /// The keys that its table may have.
+    pub keys: &'static [&'static str],
+    pub open: fn(&Grant) -> Result<Arc<dyn Provider>, OpenError>,
 }
 
 /// Every kind of provider in this build. Another provider is another file and another line.
 pub const KINDS: &[Kind] = &[files::KIND];
+
+/// The kind of that name, if this build has it.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// The names of all kinds, as errors list them.
+pub(crate) fn kind_names() -> String {
+    quoted(KINDS.iter().map(|kind| kind.name))
+}
+
+/// Names in backticks, with commas between them.
+pub(crate) fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+/// At most `max` bytes of `text`, cut between characters and marked when cut.
+/// For what guests and tools write into messages.
+fn clip(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(max.saturating_sub('…'.len_utf8()))])
+}

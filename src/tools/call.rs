@@ -1,0 +1,245 @@
+//! One call of a tool: the checks before it, the limits around it, its answer.
+//!
+//! A call never breaks the host: whatever a guest passes and whatever a tool
+//! does, panic included, ends as an [`Answer`] of bounded size within the time
+//! limit.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jsonschema::{Draft, PatternOptions, Validator};
+use serde_json::Value;
+use tokio::task::{JoinError, JoinSet};
+
+use super::catalogue::{Catalogue, GrantError};
+use super::{Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec, clip};
+use crate::journal::{Answer, GrantedTool, ToolOutput};
+use crate::json::Json;
+use crate::revision::Limits;
+
+/// An answer names where it comes from; more than this is noise, and every
+/// source is kept in the journal and in the run's result.
+const MAX_SOURCES: usize = 1_000;
+/// Longer than any address or title that a person would follow or read.
+const MAX_SOURCE_TEXT: usize = 2 << 10;
+/// A tool's own words about its failure.
+const MAX_MESSAGE: usize = 8 << 10;
+/// What `serde_json` reads back: an answer that nests deeper could be recorded
+/// but not read again.
+const MAX_NESTING: usize = 127;
+
+/// The limits of a run that concern one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToolLimits {
+    pub argument_bytes: u64,
+    pub answer_bytes: u64,
+    pub timeout: Duration,
+}
+
+impl From<&Limits> for ToolLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            argument_bytes: limits.argument_bytes,
+            answer_bytes: limits.answer_bytes,
+            timeout: Duration::from_millis(limits.tool_timeout_ms),
+        }
+    }
+}
+
+/// A tool that is ready to be called.
+pub(super) struct Tool {
+    spec: ToolSpec,
+    arguments: Validator,
+    provider: Arc<dyn Provider>,
+}
+
+impl Tool {
+    /// Refuses a tool that cannot be offered to anybody.
+    pub(super) fn new(
+        of: &str,
+        spec: ToolSpec,
+        provider: Arc<dyn Provider>,
+    ) -> Result<Self, GrantError> {
+        let refuse = |problem: String| GrantError::Tool {
+            name: of.to_owned(),
+            tool: clip(&spec.name, MAX_SOURCE_TEXT),
+            problem: clip(&problem, MAX_MESSAGE),
+        };
+        if spec.name.split_once('.').is_none_or(|(before, after)| before != of || after.is_empty())
+        {
+            return Err(refuse(format!("is not named `{of}.…`")));
+        }
+        // Patterns run in linear time: arguments come from guests.
+        let arguments = jsonschema::options()
+            .with_draft(Draft::Draft202012)
+            .with_pattern_options(PatternOptions::regex())
+            .build(&spec.parameters)
+            .map_err(|cause| refuse(format!("has an unusable schema: {cause}")))?;
+        Ok(Self { spec, arguments, provider })
+    }
+
+    pub(super) fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn call(self: Arc<Self>, arguments: String, max: u64) -> Result<ToolOutput, ToolError> {
+        let arguments = self.check(&arguments)?;
+        let success = self
+            .provider
+            .call(&self.spec.name, arguments)
+            .await
+            .map_err(|failure| error(failure.code, clip(&failure.message, MAX_MESSAGE)))?;
+        self.record(success, max)
+    }
+
+    fn check(&self, arguments: &str) -> Result<Value, ToolError> {
+        let name = &self.spec.name;
+        let invalid = |why: String| error(ToolErrorCode::InvalidArguments, clip(&why, MAX_MESSAGE));
+        let value = serde_json::from_str(arguments)
+            .map_err(|cause| invalid(format!("the arguments of `{name}` are not JSON: {cause}")))?;
+        self.arguments.validate(&value).map_err(|problem| {
+            // Masked, because a message should not repeat a megabyte of arguments.
+            let (place, problem) = (problem.instance_path(), problem.masked());
+            let place = match place.as_str() {
+                "" => String::new(),
+                pointer => format!(" at `{pointer}`"),
+            };
+            invalid(format!("the arguments of `{name}` do not fit its schema{place}: {problem}"))
+        })?;
+        Ok(value)
+    }
+
+    /// What the journal and the guest get of a success.
+    fn record(&self, success: Success, max: u64) -> Result<ToolOutput, ToolError> {
+        let name = &self.spec.name;
+        if !nests_within(&success.content, MAX_NESTING) {
+            let why = format!("the answer of `{name}` nests deeper than {MAX_NESTING} levels");
+            return Err(error(ToolErrorCode::Failed, why));
+        }
+        let content = Json::from_value(&success.content);
+        if content.as_str().len() as u64 > max {
+            let bytes = content.as_str().len();
+            let why =
+                format!("the answer of `{name}` has {bytes} bytes, but `answer_bytes` is {max}");
+            return Err(error(ToolErrorCode::TooLarge, why));
+        }
+        let sources = success.sources.into_iter().filter_map(tidy_source).take(MAX_SOURCES);
+        Ok(ToolOutput { content, sources: sources.collect() })
+    }
+}
+
+/// The tools of one run. Cheap to clone.
+#[derive(Clone)]
+pub struct RunTools {
+    catalogue: Catalogue,
+    asks: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    limits: ToolLimits,
+}
+
+impl RunTools {
+    pub(super) fn new(
+        catalogue: Catalogue,
+        asks: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+        limits: ToolLimits,
+    ) -> Self {
+        Self { catalogue, asks, limits }
+    }
+
+    /// What the policy granted, by name in alphabetical order.
+    pub fn granted(&self) -> Vec<GrantedTool> {
+        let granted = |spec: &ToolSpec| GrantedTool {
+            name: spec.name.clone(),
+            description: spec.description.clone(),
+            parameters: Json::from_value(&spec.parameters),
+            read_only: spec.read_only,
+            idempotent: spec.idempotent,
+        };
+        self.catalogue
+            .specs()
+            .into_iter()
+            .filter(|spec| (self.asks)(&spec.name))
+            .map(granted)
+            .collect()
+    }
+
+    /// Calls the tool `name` with the guest's own text as arguments. Needs a
+    /// tokio runtime. Whoever drops the future abandons the call.
+    pub fn call(&self, name: &str, arguments: &str) -> BoxFuture<'static, Answer> {
+        let ready = self.admit(name, arguments).map(|tool| (tool, arguments.to_owned()));
+        let limits = self.limits;
+        let perform = async move {
+            let (tool, arguments) = ready?;
+            let name = tool.spec.name.clone();
+            // In a task of its own, because a panic ends there; dropping the set aborts it.
+            let mut task = JoinSet::new();
+            task.spawn(tool.call(arguments, limits.answer_bytes));
+            match tokio::time::timeout(limits.timeout, task.join_next()).await {
+                Ok(Some(Ok(outcome))) => outcome,
+                Ok(Some(Err(cause))) => Err(broken(cause)),
+                Ok(None) => unreachable!("the set holds one task"),
+                Err(_) => {
+                    let ms = limits.timeout.as_millis();
+                    let why = format!("`{name}` took longer than {ms} ms (`tool_timeout_ms`)");
+                    Err(error(ToolErrorCode::Timeout, why))
+                }
+            }
+        };
+        perform.map(|outcome| outcome.map_or_else(Answer::Error, Answer::Ok)).boxed()
+    }
+
+    /// The checks that come before anything of the arguments is read.
+    fn admit(&self, name: &str, arguments: &str) -> Result<Arc<Tool>, ToolError> {
+        let (bytes, max) = (arguments.len() as u64, self.limits.argument_bytes);
+        if bytes > max {
+            let why = format!("the arguments have {bytes} bytes, but `argument_bytes` is {max}");
+            return Err(error(ToolErrorCode::TooLarge, why));
+        }
+        self.catalogue.find(name, (self.asks)(name))
+    }
+}
+
+pub(super) fn error(code: ToolErrorCode, message: String) -> ToolError {
+    ToolError { code, message }
+}
+
+fn broken(cause: JoinError) -> ToolError {
+    let what = match cause.try_into_panic() {
+        Ok(panic) => clip(panic_text(&*panic), MAX_MESSAGE),
+        Err(_) => "the host is stopping".to_owned(),
+    };
+    error(ToolErrorCode::Failed, format!("the tool broke: {what}"))
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked")
+}
+
+/// A shortened address would lead elsewhere, so a source with one too long or
+/// with characters that no address has is dropped; a title is for reading only.
+fn tidy_source(source: Source) -> Option<Source> {
+    let Source { url, title } = source;
+    if url.is_empty() || url.len() > MAX_SOURCE_TEXT || url.contains(char::is_control) {
+        return None;
+    }
+    let title = clip(&title, MAX_SOURCE_TEXT).replace(char::is_control, " ");
+    Some(Source { url, title })
+}
+
+fn nests_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => {
+            levels > 0 && items.iter().all(|item| nests_within(item, levels - 1))
+        }
+        Value::Object(members) => {
+            levels > 0 && members.values().all(|item| nests_within(item, levels - 1))
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;
