@@ -2,4 +2,6 @@
 
 pub mod journal;
 pub mod json;
+pub mod registry;
 pub mod revision;
+pub mod storage;
