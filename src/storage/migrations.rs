@@ -18,6 +18,10 @@ const STEPS: &[M<'static>] = &[M::up(V1)];
 /// order. It is declared, because `VACUUM` renumbers a rowid that is not. A run
 /// does not refer to `revisions`: a journal may come from another machine, without
 /// the revision.
+///
+/// `entries` has a rowid, which nothing reads, so that the bodies of all runs go
+/// to the same few pages. Without it each of many concurrent runs has a page of
+/// its own in every commit: measured, that halves the commits per second.
 const V1: &str = "
 PRAGMA application_id = 0x5245454e;
 
@@ -69,7 +73,7 @@ CREATE TABLE entries (
     hash BLOB NOT NULL CHECK (length(hash) = 32),
     body BLOB NOT NULL,
     PRIMARY KEY (run, seq)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 ";
 
 #[cfg(test)]

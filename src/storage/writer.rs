@@ -175,3 +175,19 @@ fn execute(db: &Connection, path: &Path, sql: &str) -> Outcome {
     let run = || db.prepare_cached(sql)?.execute([]);
     run().map(drop).map_err(|error| Failure::from(error).at(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::storage::{Storage, StorageError};
+
+    #[test]
+    fn a_panic_in_the_thread_is_an_error_for_its_callers() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&folder.path().join("reenact.db")).unwrap();
+        let panics = storage.write_blocking::<()>(|_| panic!("on purpose"));
+        assert!(matches!(panics, Err(StorageError::Closed { .. })));
+        let after = storage.write_blocking(|_| Ok(()));
+        assert!(matches!(after, Err(StorageError::Closed { .. })));
+        assert_eq!(storage.agents().unwrap(), [], "what is there can still be read");
+    }
+}
