@@ -1,0 +1,295 @@
+//! Runs: creating them, taking them over, finding and reading them.
+
+use std::sync::Arc;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::error::{Failure, StorageError};
+use super::{Appender, Follower, Storage};
+use crate::journal::{Encoded, Micros};
+use crate::revision::Digest;
+
+/// Candidates that an error about an ambiguous prefix lists.
+const CANDIDATES: usize = 5;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RunStatus {
+    Pending,
+    Running,
+    Done,
+    Error,
+}
+
+/// A run to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// UUID in lower case. It orders runs of the same microsecond.
+    pub id: String,
+    pub agent: String,
+    pub revision: Digest,
+    pub created_at: Micros,
+    /// When others may take the run over, unless the lease is renewed.
+    pub lease_until: Micros,
+    /// The run waits for its turn, until [`Appender::start`].
+    pub pending: bool,
+}
+
+/// A run as the database knows it without reading its journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    pub id: String,
+    pub agent: String,
+    pub revision: Digest,
+    pub status: RunStatus,
+    /// The error's code, if the status is `error`.
+    pub code: Option<String>,
+    pub created_at: Micros,
+    pub updated_at: Micros,
+    /// How many entries are durable.
+    pub entries: u64,
+    /// Fuel used by the newest durable entry.
+    pub fuel: u64,
+    /// Hash of the newest durable entry.
+    pub head: Digest,
+    pub lease_until: Micros,
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFilter {
+    pub agent: Option<String>,
+    pub status: Option<RunStatus>,
+    /// At most so many.
+    pub limit: u32,
+    /// Only those older than this run: the last one of the page before.
+    pub before: Option<String>,
+}
+
+impl Default for RunFilter {
+    fn default() -> Self {
+        Self { agent: None, status: None, limit: 100, before: None }
+    }
+}
+
+impl Storage {
+    /// Creates a run with its first entry. Durable when it returns, and then sent
+    /// to the follower.
+    pub async fn create_run(
+        &self,
+        run: NewRun,
+        first: Encoded,
+        follower: Option<Follower>,
+    ) -> Result<Appender, StorageError> {
+        let first = Arc::new(first);
+        let (id, entry) = (run.id.clone(), Arc::clone(&first));
+        let key = self.write(move |db| insert(db, &run, &entry)).await?;
+        if let Some(follower) = &follower {
+            // Nobody has to listen.
+            let _ = follower.send(first);
+        }
+        Ok(Appender::new(self.clone(), (id, key, FIRST_EPOCH), follower))
+    }
+
+    /// Goes on with a run that has not ended and whose lease ran out before `now`.
+    /// From then on, whoever had it cannot write to it.
+    pub async fn take_over(
+        &self,
+        run: &str,
+        now: Micros,
+        lease_until: Micros,
+        follower: Option<Follower>,
+    ) -> Result<Appender, StorageError> {
+        let id = run.to_owned();
+        let (key, epoch) = self.write(move |db| take(db, &id, now, lease_until)).await?;
+        Ok(Appender::new(self.clone(), (run.to_owned(), key, epoch), follower))
+    }
+
+    /// Runs that have not ended and that nobody has a lease on, oldest first.
+    pub fn abandoned_runs(&self, now: Micros) -> Result<Vec<RunRow>, StorageError> {
+        self.read(|db| {
+            let order = "WHERE status IN ('pending', 'running') AND lease_until < ?1
+                         ORDER BY created_at, id";
+            select(db, order, &[&now])
+        })
+    }
+
+    /// The runs that `filter` asks for, newest first.
+    pub fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, StorageError> {
+        self.read(|db| list(db, filter))
+    }
+
+    /// The one run whose id begins with `prefix`.
+    pub fn run_by_prefix(&self, prefix: &str) -> Result<RunRow, StorageError> {
+        let wanted = prefix.to_ascii_lowercase();
+        // `g` comes after all that an id is written with.
+        let end = format!("{wanted}g");
+        let rows = "WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3";
+        let limit = CANDIDATES;
+        let mut found = self.read(|db| select(db, rows, &[&wanted, &end, &limit]))?;
+        match found.len() {
+            0 => Err(StorageError::UnknownRun { run: prefix.to_owned() }),
+            1 => Ok(found.remove(0)),
+            _ => Err(StorageError::AmbiguousRun {
+                prefix: prefix.to_owned(),
+                candidates: found.into_iter().map(|run| run.id).collect(),
+            }),
+        }
+    }
+
+    /// The whole journal of a run, as far as it is durable.
+    pub fn entries(&self, run: &str) -> Result<Vec<Encoded>, StorageError> {
+        self.entries_from(run, 0, u32::MAX)
+    }
+
+    /// At most `limit` entries of a run, from number `first` on.
+    pub fn entries_from(
+        &self,
+        run: &str,
+        first: u64,
+        limit: u32,
+    ) -> Result<Vec<Encoded>, StorageError> {
+        self.read(|db| {
+            let key: i64 = db
+                .prepare_cached("SELECT key FROM runs WHERE id = ?1")?
+                .query_row([run], |row| row.get(0))
+                .optional()?
+                .ok_or_else(|| StorageError::UnknownRun { run: run.to_owned() })?;
+            let mut rows = db.prepare_cached(
+                "SELECT seq, hash, body FROM entries WHERE run = ?1 AND seq >= ?2
+                 ORDER BY seq LIMIT ?3",
+            )?;
+            let rows = rows.query_map(params![key, first, limit], |row| {
+                let hash = Digest::from_bytes(row.get("hash")?);
+                Ok(Encoded { seq: row.get("seq")?, bytes: row.get("body")?, hash })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+}
+
+const FIRST_EPOCH: i64 = 1;
+
+fn insert(db: &Connection, run: &NewRun, first: &Encoded) -> Result<i64, Failure> {
+    if first.seq != 0 {
+        let (run, found) = (run.id.clone(), first.seq);
+        return Err(StorageError::NotDense { run, expected: 0, found }.into());
+    }
+    let status = if run.pending { RunStatus::Pending } else { RunStatus::Running };
+    db.prepare_cached(
+        "INSERT INTO runs (id, agent, revision, status, created_at, updated_at, entries, fuel,
+                           head, lease_epoch, lease_until)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, 0, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        run.id,
+        run.agent,
+        run.revision.as_bytes(),
+        status.as_str(),
+        run.created_at,
+        first.hash.as_bytes(),
+        FIRST_EPOCH,
+        run.lease_until,
+    ])?;
+    let key = db.last_insert_rowid();
+    db.prepare_cached("INSERT INTO entries (run, seq, hash, body) VALUES (?1, 0, ?2, ?3)")?
+        .execute(params![key, first.hash.as_bytes(), first.bytes])?;
+    Ok(key)
+}
+
+fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<(i64, i64), Failure> {
+    let (key, epoch, lease, status): (i64, i64, Micros, RunStatus) = db
+        .prepare_cached("SELECT key, lease_epoch, lease_until, status FROM runs WHERE id = ?1")?
+        .query_row([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()?
+        .ok_or_else(|| StorageError::UnknownRun { run: run.to_owned() })?;
+    if matches!(status, RunStatus::Done | RunStatus::Error) {
+        return Err(StorageError::WrongStatus { run: run.to_owned(), status }.into());
+    }
+    if lease >= now {
+        return Err(StorageError::LeaseHeld { run: run.to_owned(), until: lease }.into());
+    }
+    db.prepare_cached("UPDATE runs SET lease_epoch = ?2, lease_until = ?3 WHERE key = ?1")?
+        .execute(params![key, epoch + 1, until])?;
+    Ok((key, epoch + 1))
+}
+
+/// Builds the statement from the parts that the filter has, so that each
+/// combination can use its index.
+fn list(db: &Connection, filter: &RunFilter) -> Result<Vec<RunRow>, Failure> {
+    let status = filter.status.map(RunStatus::as_str);
+    let mut parts: Vec<&str> = Vec::new();
+    let mut values: Vec<&dyn ToSql> = Vec::new();
+    if let Some(agent) = &filter.agent {
+        parts.push("agent = ?");
+        values.push(agent);
+    }
+    if let Some(status) = &status {
+        parts.push("status = ?");
+        values.push(status);
+    }
+    let created_at: Micros;
+    if let Some(before) = &filter.before {
+        created_at = db
+            .prepare_cached("SELECT created_at FROM runs WHERE id = ?1")?
+            .query_row([before], |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| StorageError::UnknownRun { run: before.clone() })?;
+        parts.push("(created_at, id) < (?, ?)");
+        values.extend([&created_at as &dyn ToSql, before]);
+    }
+    let condition = parts.join(" AND ");
+    let start = if parts.is_empty() { "" } else { "WHERE " };
+    values.push(&filter.limit);
+    select(db, &format!("{start}{condition} ORDER BY created_at DESC, id DESC LIMIT ?"), &values)
+}
+
+fn select(db: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<Vec<RunRow>, Failure> {
+    let mut rows = db.prepare_cached(&format!(
+        "SELECT id, agent, revision, status, code, created_at, updated_at, entries, fuel, head,
+                lease_until FROM runs {rest}"
+    ))?;
+    Ok(rows.query_map(values, read_row)?.collect::<Result<_, _>>()?)
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    Ok(RunRow {
+        id: row.get("id")?,
+        agent: row.get("agent")?,
+        revision: Digest::from_bytes(row.get("revision")?),
+        status: row.get("status")?,
+        code: row.get("code")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+        entries: row.get("entries")?,
+        fuel: row.get("fuel")?,
+        head: Digest::from_bytes(row.get("head")?),
+        lease_until: row.get("lease_until")?,
+    })
+}
+
+impl RunStatus {
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Done, Self::Error];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromSql for RunStatus {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or(FromSqlError::InvalidType)
+    }
+}

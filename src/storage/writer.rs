@@ -1,0 +1,193 @@
+//! Group commit: one thread writes, and everything that waits shares one `fsync`.
+//!
+//! Whoever wants to write adds a [`Job`] to the [`Queue`]. The thread takes all
+//! jobs there are, runs them in one transaction and tells each how it ended. A
+//! job that fails is undone alone; a commit that fails, fails all of its jobs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::error::{Failure, StorageError};
+
+/// How long a job for which nobody waits may wait for company. Short enough that
+/// people who watch a run see it move, long enough that a run which emits one
+/// event after another costs 200 commits a second and not thousands.
+const FLUSH_AFTER: Duration = Duration::from_millis(5);
+
+/// Something to write.
+pub(super) trait Job: Send {
+    /// Writes inside the transaction. What it wrote is undone if it fails.
+    fn run(&mut self, db: &Connection) -> Result<(), StorageError>;
+
+    /// Called after the commit: `Ok` means that it is durable.
+    fn done(self: Box<Self>, result: Result<(), StorageError>);
+}
+
+/// What connects the callers with the thread.
+pub(super) struct Queue {
+    pub(super) path: PathBuf,
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: Vec<Box<dyn Job>>,
+    /// Somebody waits for one of the jobs.
+    urgent: bool,
+    /// The thread waits for a first job, so it has to be woken.
+    idle: bool,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, state: Mutex::default(), bell: Condvar::new() }
+    }
+
+    /// Adds a job, which is committed at once if it is `urgent`.
+    pub(super) fn add(&self, job: Box<dyn Job>, urgent: bool) -> Result<(), StorageError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(self.closed());
+        }
+        state.jobs.push(job);
+        let wake = state.idle || (urgent && !state.urgent);
+        state.urgent |= urgent;
+        drop(state);
+        if wake {
+            self.bell.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The thread commits what there is and ends.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.bell.notify_one();
+    }
+
+    pub(super) fn closed(&self) -> StorageError {
+        StorageError::Closed { path: self.path.clone() }
+    }
+
+    /// Writes until the queue is closed and empty.
+    pub(super) fn serve(&self, db: &Connection) {
+        let _guard = CloseOnExit(self);
+        while let Some(batch) = self.next_batch() {
+            commit(db, &self.path, batch);
+        }
+    }
+
+    fn next_batch(&self) -> Option<Vec<Box<dyn Job>>> {
+        let mut state = self.lock();
+        state.idle = true;
+        let wait = self.bell.wait_while(state, |state| state.jobs.is_empty() && !state.closed);
+        state = wait.unwrap_or_else(PoisonError::into_inner);
+        state.idle = false;
+        let linger = |state: &mut State| !state.urgent && !state.closed;
+        let wait = self.bell.wait_timeout_while(state, FLUSH_AFTER, linger);
+        state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        state.urgent = false;
+        let batch = std::mem::take(&mut state.jobs);
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// If the thread panics, nobody may wait for it for ever: dropping the jobs
+/// drops what their callers wait for.
+struct CloseOnExit<'a>(&'a Queue);
+
+impl Drop for CloseOnExit<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.closed = true;
+        let jobs = std::mem::take(&mut state.jobs);
+        drop(state);
+        drop(jobs);
+    }
+}
+
+fn commit(db: &Connection, path: &Path, mut batch: Vec<Box<dyn Job>>) {
+    let (results, end) = transaction(db, path, &mut batch);
+    // A job that did not come to its turn shares the end of the whole.
+    let results = results.into_iter().map(Some).chain(std::iter::repeat(None));
+    for (job, own) in batch.into_iter().zip(results) {
+        job.done(end.clone().and(own.unwrap_or(Ok(()))));
+    }
+}
+
+type Outcome = Result<(), StorageError>;
+
+/// Answers how each job ended, and how the transaction did.
+fn transaction(
+    db: &Connection,
+    path: &Path,
+    batch: &mut [Box<dyn Job>],
+) -> (Vec<Outcome>, Outcome) {
+    let mut results = Vec::with_capacity(batch.len());
+    // Immediate: a transaction that begins by reading cannot wait for the lock later.
+    if let Err(error) = execute(db, path, "BEGIN IMMEDIATE") {
+        return (results, Err(error));
+    }
+    for job in batch {
+        let result = all_or_nothing(db, path, job.as_mut());
+        results.push(result.clone());
+        // A full disk, say, makes SQLite roll back everything at once.
+        if let (Err(error), true) = (result, db.is_autocommit()) {
+            return (results, Err(error));
+        }
+    }
+    let end = execute(db, path, "COMMIT");
+    if end.is_err() && !db.is_autocommit() {
+        // There is nothing more to do if this fails too: the caller hears of the
+        // commit, and the next `BEGIN` fails.
+        let _ = execute(db, path, "ROLLBACK");
+    }
+    (results, end)
+}
+
+/// Runs `job` so that either all of it or nothing is in the transaction; if
+/// neither can be had, the transaction is rolled back.
+fn all_or_nothing(db: &Connection, path: &Path, job: &mut dyn Job) -> Outcome {
+    execute(db, path, "SAVEPOINT job")?;
+    let result = job.run(db);
+    if db.is_autocommit() {
+        return result;
+    }
+    let undo = if result.is_err() { execute(db, path, "ROLLBACK TO job") } else { Ok(()) };
+    if let Err(error) = undo.and_then(|()| execute(db, path, "RELEASE job")) {
+        // SQLite ends the transaction whatever this answers.
+        let _ = execute(db, path, "ROLLBACK");
+        return result.and(Err(error));
+    }
+    result
+}
+
+fn execute(db: &Connection, path: &Path, sql: &str) -> Outcome {
+    let run = || db.prepare_cached(sql)?.execute([]);
+    run().map(drop).map_err(|error| Failure::from(error).at(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::storage::{Storage, StorageError};
+
+    #[test]
+    fn a_panic_in_the_thread_is_an_error_for_its_callers() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&folder.path().join("reenact.db")).unwrap();
+        let panics = storage.write_blocking::<()>(|_| panic!("on purpose"));
+        assert!(matches!(panics, Err(StorageError::Closed { .. })));
+        let after = storage.write_blocking(|_| Ok(()));
+        assert!(matches!(after, Err(StorageError::Closed { .. })));
+        assert_eq!(storage.agents().unwrap(), [], "what is there can still be read");
+    }
+}
