@@ -33,6 +33,11 @@ impl Failure {
         ExitCode::from(exit::FAILURE)
     }
 
+    /// The error and its causes, without hint and colour.
+    pub fn one_line(&self) -> String {
+        format!("{:#}", self.error)
+    }
+
     fn text(&self) -> String {
         let mut text = format!("{}: {}", style::bad("error"), self.error);
         let mut last = self.error.to_string();

@@ -14,7 +14,7 @@ use crate::journal::{
     Body, Chain, Encoded, Ended, Entry, FORMAT, Outcome, RunError, Started, Used,
 };
 use crate::json::{InvalidJson, Json};
-use crate::revision::{Digest, InvalidSchema, Limits, Revision, Schema, SomeLimits, Violation};
+use crate::revision::{Digest, InvalidSchema, Limits, Revision, Schema, Violation};
 use crate::sandbox::{self, End, Job, LoadError, Program, Sandbox};
 use crate::tools::RunTools;
 
@@ -272,11 +272,10 @@ impl NewRun {
     pub fn plan(
         prepared: &Prepared,
         input: &str,
-        caps: &SomeLimits,
+        limits: Limits,
         tools: &RunTools,
     ) -> Result<Self, InputError> {
         let manifest = &prepared.revision.manifest;
-        let limits = Limits::effective(&manifest.limits, caps);
         let bytes = input.len() as u64;
         if bytes > limits.input_bytes {
             return Err(InputError::TooLarge { bytes, limit: limits.input_bytes });

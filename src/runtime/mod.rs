@@ -4,12 +4,14 @@
 //! nor how tools work (it is given those too), nor anything of wasmtime.
 
 mod control;
+mod durable;
 pub mod effects;
 mod executor;
 mod outcome;
 mod replay;
 
 pub use control::{Canceller, Control, Interrupt};
+pub use durable::DurableRun;
 pub use effects::decide::{Divergence, Found, Request};
 pub use effects::recorder::{Close, Memory, RecordError, Recorder};
 pub use effects::system::now;

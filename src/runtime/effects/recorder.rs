@@ -22,9 +22,10 @@ pub struct Close {
 
 /// Takes a run's entries in order and keeps them.
 pub trait Recorder: Send + Sync {
-    /// Takes one entry. It is durable after the next [`Recorder::commit`], or
+    /// Takes the next entry, recorded at `at` when the guest had used `fuel`. It is
+    /// durable after the next [`Recorder::commit`], or
     /// some milliseconds later.
-    fn push(&mut self, entry: Encoded);
+    fn push(&mut self, entry: Encoded, fuel: u64, at: Micros);
 
     /// Whether so much waits to be written that the guest should wait too.
     fn is_behind(&self) -> bool;
@@ -47,7 +48,7 @@ impl Memory {
 }
 
 impl Recorder for Memory {
-    fn push(&mut self, entry: Encoded) {
+    fn push(&mut self, entry: Encoded, _: u64, _: Micros) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 

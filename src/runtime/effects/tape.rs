@@ -156,7 +156,7 @@ impl Tape {
         self.chain = chain;
         self.last_at = at;
         self.bytes = bytes;
-        recorder.push(encoded);
+        recorder.push(encoded, fuel, at);
         Ok(())
     }
 

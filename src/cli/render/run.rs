@@ -1,0 +1,169 @@
+//! One run as a document: for machines, and the parts of it for people.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::table::pairs;
+use super::{style, text};
+use crate::journal::{Body, Content, Encoded, Ended, Entry, Outcome, Source, Started, verify_all};
+use crate::revision::Digest;
+use crate::runtime::now;
+use crate::storage::{RunRow, RunStatus};
+
+/// A run and its whole journal.
+pub struct Recorded {
+    pub started: Started,
+    pub entries: Vec<Entry>,
+    pub head: Digest,
+}
+
+impl Recorded {
+    /// Verifies and reads a journal.
+    pub fn read(encoded: &[Encoded]) -> Result<Self, crate::journal::Damage> {
+        let entries = verify_all(encoded)?;
+        let (Some(Entry { body: Body::Started(started), .. }), Some(last)) =
+            (entries.first(), encoded.last())
+        else {
+            let what = "it is not the start of a run".to_owned();
+            return Err(crate::journal::Damage { index: 0, what });
+        };
+        Ok(Self { started: (**started).clone(), head: last.hash, entries })
+    }
+
+    pub fn ended(&self) -> Option<&Ended> {
+        match &self.entries.last()?.body {
+            Body::Ended(ended) => Some(ended),
+            _ => None,
+        }
+    }
+
+    fn last(&self) -> &Entry {
+        self.entries.last().expect("a journal that was read has an entry")
+    }
+
+    /// Microseconds from the first entry to the last.
+    pub fn took(&self) -> u64 {
+        self.last().at.saturating_sub(self.entries[0].at)
+    }
+
+    /// The run as one document, in the words of the HTTP API.
+    pub fn document(&self) -> Value {
+        let outcome = self.ended().map(|ended| &ended.outcome);
+        let (status, error, result) = match outcome {
+            None => ("running", Value::Null, None),
+            Some(Outcome::Error(error)) => ("error", json!(error), None),
+            Some(Outcome::Done(output)) => ("done", Value::Null, Some(output)),
+        };
+        let (result_type, content) = match result.map(|output| &output.content) {
+            None => (Value::Null, Value::Null),
+            Some(Content::Document(text)) => (json!("document"), json!(text)),
+            Some(Content::Json(value)) => (json!("json"), json!(value)),
+        };
+        json!({
+            "id": self.started.run,
+            "agentId": self.started.agent,
+            "revisionId": self.started.revision,
+            "status": status,
+            "createdAt": text::timestamp(self.entries[0].at),
+            "updatedAt": text::timestamp(self.last().at),
+            "input": self.started.input,
+            "error": error,
+            "resultType": result_type,
+            "resultData": result.map(|output| json!({
+                "result": content,
+                "sources": output.sources,
+            })),
+            "fuel": self.last().fuel,
+            "limits": self.started.limits,
+            "used": self.ended().map(|ended| ended.used),
+            "engine": self.started.engine,
+            "tools": self.started.tools.iter().map(|tool| &tool.name).collect::<Vec<_>>(),
+            "entries": self.entries.len(),
+            "journalHash": self.head,
+        })
+    }
+
+    /// One line: how it ended and what it took.
+    pub fn summary(&self) -> String {
+        let took = self.took();
+        let end = match self.ended().map(|ended| &ended.outcome) {
+            None => style::warn("not ended"),
+            Some(Outcome::Done(_)) => style::good("done"),
+            Some(Outcome::Error(error)) => style::bad(format!("error: {}", error.code)),
+        };
+        let used = self.ended().map(|ended| ended.used).unwrap_or_default();
+        let parts = [
+            format!("{end} in {}", text::duration(took)),
+            format!("fuel {}", text::fuel(self.last().fuel)),
+            text::plural(used.events, "event", "events"),
+            text::plural(used.tool_calls, "tool call", "tool calls"),
+            format!("memory {}", text::bytes(used.memory_bytes)),
+        ];
+        parts.join(" · ")
+    }
+
+    /// Limits and what was used of each.
+    pub fn limits(&self) -> String {
+        let used = self.ended().map(|ended| ended.used).unwrap_or_default();
+        let last = self.last();
+        let rows = self.started.limits.rows().into_iter().map(|(info, limit)| {
+            let used = match info.name {
+                "fuel" => Some(last.fuel),
+                "memory_bytes" => Some(used.memory_bytes),
+                "table_elements" => Some(used.table_elements),
+                "deadline_ms" => Some(self.took() / 1_000),
+                "input_bytes" => Some(self.started.input.as_str().len() as u64),
+                "output_bytes" => Some(used.output_bytes),
+                "events" => Some(used.events),
+                "log_bytes" => Some(used.log_bytes),
+                "tool_calls" => Some(used.tool_calls),
+                "journal_bytes" => Some(used.journal_bytes),
+                _ => None,
+            };
+            let limit = text::count(limit);
+            let value = match used {
+                Some(used) => format!("{} of {limit}", text::count(used)),
+                None => format!("at most {limit}"),
+            };
+            (info.name, value)
+        });
+        pairs(rows.collect::<Vec<_>>())
+    }
+}
+
+/// Sources, one a line.
+pub fn sources(sources: &[Source]) -> String {
+    let lines = sources.iter().map(|source| {
+        let title = text::line(&source.title, 80);
+        let url = text::line(&source.url, 200);
+        if title == url { format!("  {url}") } else { format!("  {title}  {}", style::dim(url)) }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A run's status in one word, or two if its process has gone away.
+pub fn status(row: &RunRow) -> String {
+    match (&row.code, row.status) {
+        (Some(code), _) => format!("error: {code}"),
+        (None, RunStatus::Pending | RunStatus::Running) if row.lease_until < now() => {
+            format!("{} (abandoned)", row.status)
+        }
+        (None, status) => status.to_string(),
+    }
+}
+
+/// A run as a row of a machine-readable list.
+pub fn row(row: &RunRow) -> impl Serialize {
+    json!({
+        "id": row.id,
+        "agentId": row.agent,
+        "revisionId": row.revision,
+        "status": row.status.to_string(),
+        "errorCode": row.code,
+        "createdAt": text::timestamp(row.created_at),
+        "updatedAt": text::timestamp(row.updated_at),
+        "fuel": row.fuel,
+        "entries": row.entries,
+        "journalHash": row.head,
+    })
+}

@@ -1,0 +1,379 @@
+//! `reenact replay`: one run, an exported file, or every run in the home.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::render::run::Recorded;
+use super::render::table::pairs;
+use super::render::{style, text};
+use super::{Failure, Global, exit, note, say, say_json};
+use crate::journal::{Damage, Encoded, PortableRun};
+use crate::revision::{Digest, Revision};
+use crate::runtime::{Divergence, Executor, Found, Prepared, Replay, Request, Verdict};
+use crate::storage::{RunFilter, RunRow, RunStatus};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A replay calls no tool, reads no clock and needs no network: every answer comes from the journal.
+It compares each entry with the record and stops at the first difference.
+
+Examples:
+  reenact replay 0193c1f2            a run of this home
+  reenact replay run.reenact         an exported run, on any machine
+  reenact replay --all               every run of this home")]
+pub struct Args {
+    /// Id of a run (a unique beginning is enough) or an exported file
+    #[arg(value_name = "RUN|FILE", required_unless_present = "all", conflicts_with = "all")]
+    target: Option<String>,
+    /// Replay every run
+    #[arg(long)]
+    all: bool,
+    /// With --all: only runs of this agent
+    #[arg(long, value_name = "NAME", requires = "all")]
+    agent: Option<String>,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    match &args.target {
+        None => all(&args, global).await,
+        Some(target) if Path::new(target).is_file() => file(Path::new(target), &args).await,
+        Some(target) if target.contains(['/', '\\', '.']) => {
+            Err(Failure::new(format!("there is no file `{target}`")))
+        }
+        Some(target) => one(target, &args, global).await,
+    }
+}
+
+/// What there is to say about a replayed run.
+struct Report {
+    run: String,
+    agent: String,
+    revision: Digest,
+    /// Entries that the journal should have.
+    entries: u64,
+    /// Microseconds that the run itself took.
+    took: u64,
+    replay: Replay,
+    replay_took: Duration,
+}
+
+async fn one(target: &str, args: &Args, global: &Global) -> Result<ExitCode, Failure> {
+    let context = Context::open(global)?;
+    let row = context.storage.run_by_prefix(target)?;
+    let executor = context.executor()?;
+    let revision = open_revision(&context, row.revision)?;
+    let prepared = executor.prepare(revision)?;
+    let report = replay_row(&context, &executor, &prepared, &row).await?;
+    finish(&report, args)
+}
+
+async fn file(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
+    let refused = || format!("`{}` is refused", path.display());
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::from(error).context(format!("cannot read `{}`", path.display())))?;
+    let run = PortableRun::from_bytes(&bytes)
+        .map_err(|error| Failure::from(error).context(refused()))?;
+    let revision =
+        Revision::open(run.revision).map_err(|error| Failure::from(error).context(refused()))?;
+    // Without a home there is no cache: the file proves itself with nothing else.
+    let executor = Executor::new(None)?;
+    let prepared = executor.prepare(Arc::new(revision))?;
+    let recorded = Recorded::read(&run.journal)?;
+    let report = replay_journal(&executor, &prepared, run.journal, &recorded.started.run).await?;
+    finish(&report, args)
+}
+
+fn open_revision(context: &Context, digest: Digest) -> Result<Arc<Revision>, Failure> {
+    Ok(Arc::new(Revision::open(context.registry.read(digest)?)?))
+}
+
+async fn replay_row(
+    context: &Context,
+    executor: &Executor,
+    prepared: &Prepared,
+    row: &RunRow,
+) -> Result<Report, Failure> {
+    let journal = context.storage.entries(&row.id)?;
+    let has_ended = matches!(row.status, RunStatus::Done | RunStatus::Error);
+    let last = journal.last().map(|last| last.hash);
+    let (found, listed) = (journal.len() as u64, row.entries);
+    let mut report = replay_journal(executor, prepared, journal, &row.id).await?;
+    report.entries = report.entries.max(listed);
+    // The list of runs knows how long the journal is and how it ends.
+    if has_ended && report.replay.is_proof() && (found != listed || last != Some(row.head)) {
+        let what = format!("the run ended with entry {} and hash {}", listed - 1, row.head);
+        let index = found.min(listed.saturating_sub(1));
+        report.replay.verdict = Verdict::Damaged(Damage { index, what });
+    }
+    Ok(report)
+}
+
+async fn replay_journal(
+    executor: &Executor,
+    prepared: &Prepared,
+    journal: Vec<Encoded>,
+    run: &str,
+) -> Result<Report, Failure> {
+    let took = match Recorded::read(&journal) {
+        Ok(recorded) => recorded.took(),
+        // The replay will find the damage at its place.
+        Err(_) => 0,
+    };
+    let begun = Instant::now();
+    let entries = journal.len() as u64;
+    let replay = executor.replay(prepared, journal).await?;
+    Ok(Report {
+        run: run.to_owned(),
+        agent: prepared.revision.manifest.name.to_string(),
+        revision: prepared.revision.digest,
+        entries,
+        took,
+        replay,
+        replay_took: begun.elapsed(),
+    })
+}
+
+fn finish(report: &Report, args: &Args) -> Result<ExitCode, Failure> {
+    if args.json {
+        say_json(&report.document())?;
+    } else {
+        say(report.describe());
+    }
+    let code = if report.replay.is_proof() { 0 } else { exit::NOT_THE_SAME };
+    Ok(ExitCode::from(code))
+}
+
+/// Replays every run, compiling each revision once.
+async fn all(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
+    let context = Context::open(global)?;
+    let executor = context.executor()?;
+    let rows = all_rows(&context, args.agent.clone())?;
+    let bar = progress(rows.len() as u64);
+    let mut revisions: HashMap<Digest, Result<Prepared, String>> = HashMap::new();
+    let (mut same, mut answers, mut entries) = (0, 0, 0);
+    let mut failed = Vec::new();
+    let begun = Instant::now();
+    for row in &rows {
+        bar.set_message(row.id.clone());
+        let prepared = revisions.entry(row.revision).or_insert_with(|| {
+            let prepare = || Ok::<_, Failure>(executor.prepare(open_revision(&context, row.revision)?)?);
+            prepare().map_err(|failure| failure.one_line())
+        });
+        let outcome = match prepared {
+            Ok(prepared) => replay_row(&context, &executor, prepared, row).await,
+            Err(message) => Err(Failure::new(message.clone())),
+        };
+        match outcome {
+            Ok(report) if report.replay.is_proof() => {
+                same += 1;
+                answers += report.replay.answers;
+                entries += report.entries;
+            }
+            Ok(report) => {
+                bar.suspend(|| note(report.describe()));
+                failed.push((row.id.clone(), report.verdict()));
+            }
+            Err(failure) => {
+                let message = failure.one_line();
+                bar.suspend(|| note(format!("{} {}: {message}", style::bad("✗"), row.id)));
+                failed.push((row.id.clone(), message));
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let code = if failed.is_empty() { 0 } else { exit::NOT_THE_SAME };
+    if args.json {
+        let failed: Vec<Value> =
+            failed.iter().map(|(run, why)| json!({ "run": run, "why": why })).collect();
+        say_json(&json!({
+            "runs": rows.len(),
+            "same": same,
+            "failed": failed,
+            "entries": entries,
+            "answers": answers,
+            "seconds": begun.elapsed().as_secs_f64(),
+        }))?;
+    } else {
+        let mark = if failed.is_empty() { style::good("✓") } else { style::bad("✗") };
+        say(format!(
+            "{mark} {same} of {} came out the same · {} compared · {} from the journal · {}",
+            text::plural(rows.len() as u64, "run", "runs"),
+            text::plural(entries, "entry", "entries"),
+            text::plural(answers, "answer", "answers"),
+            text::duration(begun.elapsed().as_micros() as u64),
+        ));
+        for (run, why) in &failed {
+            say(format!("  {run}  {why}"));
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn all_rows(context: &Context, agent: Option<String>) -> Result<Vec<RunRow>, Failure> {
+    const PAGE: u32 = 1_000;
+    if let Some(agent) = &agent {
+        context.registry.agent(agent)?;
+    }
+    let mut filter = RunFilter { agent, status: None, limit: PAGE, before: None };
+    let mut rows = Vec::new();
+    loop {
+        let page = context.storage.runs(&filter)?;
+        let is_last = page.len() < PAGE as usize;
+        filter.before = page.last().map(|row| row.id.clone());
+        rows.extend(page);
+        if is_last {
+            return Ok(rows);
+        }
+    }
+}
+
+fn progress(length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} runs  {msg}  {eta} left");
+    ProgressBar::new(length).with_style(style.expect("the template is valid"))
+}
+
+impl Report {
+    /// The verdict in one line.
+    fn verdict(&self) -> String {
+        match &self.replay.verdict {
+            Verdict::Same(_) => "the same".to_owned(),
+            Verdict::SameSoFar => "the same as far as the record goes".to_owned(),
+            Verdict::Diverged(divergence) => {
+                format!("diverged at entry {} of {}", divergence.index, self.entries)
+            }
+            Verdict::Damaged(damage) => format!("entry {} is damaged: {}", damage.index, damage.what),
+        }
+    }
+
+    fn describe(&self) -> String {
+        let replay = &self.replay;
+        let title = format!("{} · {}@{}", self.run, self.agent, self.revision.short());
+        let entries = text::plural(self.entries, "entry", "entries");
+        let answers = text::plural(replay.answers, "answer", "answers");
+        let took = format!(
+            "{} (the run: {})",
+            text::duration(self.replay_took.as_micros() as u64),
+            text::duration(self.took)
+        );
+        let mut rows = Vec::new();
+        let head = match &replay.verdict {
+            Verdict::Same(ran) => {
+                rows.push(("entries", format!("{entries} made again, each the same in content, order and hash")));
+                rows.push(("answers", format!("{answers} taken from the journal, no tool was called")));
+                rows.push(("fuel", self.fuel_line()));
+                rows.push(("end", end_of(ran)));
+                rows.push(("hash", ran.head.to_string()));
+                format!("{} {title} came out the same", style::good("✓"))
+            }
+            Verdict::SameSoFar => {
+                rows.push(("entries", format!("{entries} made again, each the same in content, order and hash")));
+                rows.push(("answers", format!("{answers} taken from the journal, no tool was called")));
+                rows.push(("fuel", self.fuel_line()));
+                rows.push(("end", "none: the record stops before the run ended".to_owned()));
+                format!("{} {title} came out the same as far as the record goes", style::good("✓"))
+            }
+            Verdict::Diverged(divergence) => {
+                rows.push(("expected", expected(divergence)));
+                rows.push(("found", found(divergence)));
+                format!(
+                    "{} {title} diverged at entry {} of {}",
+                    style::bad("✗"),
+                    divergence.index,
+                    self.entries
+                )
+            }
+            Verdict::Damaged(damage) => {
+                rows.push(("damage", damage.what.clone()));
+                format!("{} {title} has a damaged entry {}", style::bad("✗"), damage.index)
+            }
+        };
+        rows.push(("took", took));
+        if let Some(engine) = &replay.other_engine {
+            let engine = format!(
+                "recorded under wasmtime {} on {}: fuel and backtraces were not compared",
+                engine.wasmtime, engine.arch
+            );
+            rows.push(("engine", engine));
+        }
+        format!("{head}\n{}", pairs(rows.iter().map(|(name, value)| (*name, value.clone()))))
+    }
+
+    fn fuel_line(&self) -> String {
+        let fuel = text::count(self.replay.fuel);
+        match self.replay.other_engine {
+            None => format!("{fuel}, equal at every entry"),
+            Some(_) => format!("{fuel}, not compared"),
+        }
+    }
+
+    fn document(&self) -> Value {
+        let mut document = json!({
+            "run": self.run,
+            "agent": self.agent,
+            "revision": self.revision,
+            "same": self.replay.is_proof(),
+            "entries": self.entries,
+            "answers": self.replay.answers,
+            "fuel": self.replay.fuel,
+            "fuelCompared": self.replay.other_engine.is_none(),
+            "seconds": self.replay_took.as_secs_f64(),
+        });
+        match &self.replay.verdict {
+            Verdict::Same(ran) => {
+                document["ended"] = json!(true);
+                document["journalHash"] = json!(ran.head);
+            }
+            Verdict::SameSoFar => document["ended"] = json!(false),
+            Verdict::Diverged(divergence) => {
+                document["divergence"] = json!({
+                    "index": divergence.index,
+                    "expected": expected(divergence),
+                    "found": found(divergence),
+                });
+            }
+            Verdict::Damaged(damage) => {
+                document["damage"] = json!({ "index": damage.index, "what": damage.what });
+            }
+        }
+        document
+    }
+}
+
+fn end_of(ran: &crate::runtime::Ran) -> String {
+    use crate::journal::Outcome;
+    match &ran.ended.outcome {
+        Outcome::Done(_) => "done, with the same result".to_owned(),
+        Outcome::Error(error) => format!("error: {}, the same", error.code),
+    }
+}
+
+fn expected(divergence: &Divergence) -> String {
+    divergence.expected.as_ref().map_or_else(|| "the end of the journal".to_owned(), request)
+}
+
+fn found(divergence: &Divergence) -> String {
+    match &divergence.found {
+        Found::Request(found) => request(found),
+        Found::Waiting { fuel, calls } => {
+            let calls: Vec<String> = calls.iter().map(ToString::to_string).collect();
+            format!("fuel {}, waiting for the answers of calls {}", text::count(*fuel), calls.join(", "))
+        }
+        Found::Sleeping { fuel } => format!("fuel {}, waiting for a time", text::count(*fuel)),
+    }
+}
+
+fn request(request: &Request) -> String {
+    let body = serde_json::to_string(&request.body).unwrap_or_default();
+    format!("fuel {}, {}", text::count(request.fuel), text::line(&body, 2_000))
+}

@@ -1,0 +1,292 @@
+//! `reenact run`: one run, watched.
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::context::Context;
+use super::render::entry::Lines;
+use super::render::run::{Recorded, sources};
+use super::render::{style, text};
+use super::{Failure, Global, exit, note, say, say_json, target};
+use crate::journal::{Body, Content, Encoded, Entry, ErrorCode, Outcome};
+use crate::revision::{Limits, Revision};
+use crate::runtime::{Canceller, Control, DurableRun, NewRun};
+use crate::tools::{Catalogue, ToolLimits};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The result goes to stdout, all else to stderr. With `--events ndjson` the journal's entries
+go to stdout instead, one a line; the last one holds the result.
+
+Examples:
+  reenact run research --input '{\"topic\":\"fuel\"}' --grant files=docs
+  reenact run research@sha256:3f2a --input @input.json --json
+  reenact run ./my-agent < input.json --input -")]
+pub struct Args {
+    /// AGENT (its published revision), AGENT@DIGEST, a folder with `agent.toml`, or a sealed file
+    #[arg(value_name = "AGENT|DIR|FILE")]
+    target: String,
+    /// The input: JSON, @FILE, or - for stdin
+    #[arg(short, long, value_name = "JSON|@FILE|-", default_value = "{}")]
+    input: String,
+    /// Grant tools: files=DIR lets the agent read that folder
+    #[arg(long = "grant", value_name = "NAME=VALUE")]
+    grants: Vec<String>,
+    /// How to show the run's entries as they happen
+    #[arg(long, value_name = "FORM", default_value = "pretty")]
+    events: Events,
+    /// Print the finished run as one JSON document instead of its result alone
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Events {
+    /// Lines for people, on stderr
+    Pretty,
+    /// One JSON document per entry, on stdout
+    Ndjson,
+    /// Nothing
+    None,
+}
+
+pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    if args.json && args.events == Events::Ndjson {
+        return Err(Failure::new("`--json` and `--events ndjson` both want stdout")
+            .with_hint("the last line of `--events ndjson` holds the result too"));
+    }
+    let context = Context::open(global)?;
+    let config = context.config(global, &args.grants)?;
+    let input = read_input(&args.input)?;
+    let revision = target::resolve(&context, &args.target)?;
+    let executor = context.executor()?;
+    let prepared = prepare(&executor, revision)?;
+
+    let manifest = &prepared.revision.manifest;
+    let limits = Limits::effective(&manifest.limits, &config.limits);
+    let asked = manifest.tools.clone();
+    let asks = move |name: &str| asked.iter().any(|pattern| pattern.matches(name));
+    let tools = Catalogue::open(&config.grants)?.for_run(asks, ToolLimits::from(&limits));
+    let plan = NewRun::plan(&prepared, &input, limits, &tools)?;
+    let id = plan.started.run.clone();
+
+    let (canceller, control) = Control::live(plan.at, limits.deadline_ms);
+    let watch = tokio::spawn(cancel_on_ctrl_c(canceller));
+    let (follower, entries) = unbounded_channel();
+    let printer = tokio::spawn(print(entries, args.events));
+    let run = DurableRun::create(&context.storage, &plan, Some(follower)).await?;
+    let ran = run.execute(&executor, &prepared, tools, control).await;
+    watch.abort();
+    printer.await?;
+    ran.map_err(|fault| {
+        Failure::from(fault).context(format!("run {id} could not go on")).with_hint(format!(
+            "what happened until then is recorded: `{}`",
+            again(global, &format!("show {id}"))
+        ))
+    })?;
+
+    let recorded = Recorded::read(&context.storage.entries(&id)?)?;
+    report(&recorded, &args, global)
+}
+
+/// Compiles the revision if need be; says so when it takes long enough to notice.
+fn prepare(
+    executor: &crate::runtime::Executor,
+    revision: Arc<Revision>,
+) -> Result<crate::runtime::Prepared, Failure> {
+    let spinner = spinner();
+    spinner.set_message(format!("loading {}", revision.manifest.name));
+    let prepared = executor.prepare(revision);
+    spinner.finish_and_clear();
+    Ok(prepared?)
+}
+
+fn read_input(argument: &str) -> Result<String, Failure> {
+    /// Larger than any input limit; keeps a wrong file from filling the memory.
+    const MAX_INPUT: u64 = 256 << 20;
+    let read = |name: &str, reader: &mut dyn Read| {
+        let mut text = String::new();
+        reader.take(MAX_INPUT).read_to_string(&mut text).map_err(|error| {
+            Failure::from(error).context(format!("cannot read the input from {name}"))
+        })?;
+        Ok(text)
+    };
+    match argument.strip_prefix('@') {
+        None if argument == "-" => read("stdin", &mut std::io::stdin()),
+        None => Ok(argument.to_owned()),
+        Some(path) => {
+            let mut file = std::fs::File::open(path).map_err(|error| {
+                Failure::from(error).context(format!("cannot read the input from `{path}`"))
+            })?;
+            read(&format!("`{path}`"), &mut file)
+        }
+    }
+}
+
+/// The first Ctrl-C cancels the run, which is recorded; the second one ends
+/// the process at once.
+async fn cancel_on_ctrl_c(canceller: Canceller) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    note(format!("\n{} (again to leave at once)", style::warn("cancelling")));
+    canceller.cancel();
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(i32::from(exit::CANCELLED));
+    }
+}
+
+fn spinner() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid");
+    bar.set_style(style);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// Prints entries as they become durable, until the run is over.
+async fn print(mut entries: UnboundedReceiver<Arc<Encoded>>, form: Events) {
+    let spinner = match form {
+        Events::Pretty => spinner(),
+        Events::Ndjson | Events::None => ProgressBar::hidden(),
+    };
+    let mut lines = Lines::new(terminal_width());
+    let mut under_way = std::collections::BTreeSet::new();
+    while let Some(encoded) = entries.recv().await {
+        match form {
+            Events::None => {}
+            Events::Ndjson => say(String::from_utf8_lossy(&encoded.bytes)),
+            Events::Pretty => {
+                let Ok(entry) = serde_json::from_slice::<Entry>(&encoded.bytes) else { continue };
+                if let Body::Started(started) = &entry.body {
+                    note(header(started));
+                }
+                if let Some(line) = lines.line(&entry) {
+                    spinner.suspend(|| note(line));
+                }
+                match &entry.body {
+                    Body::ToolCalled(call) => drop(under_way.insert(call.call)),
+                    Body::ToolAnswered(answer) => drop(under_way.remove(&answer.call)),
+                    _ => {}
+                }
+                let message = match under_way.first() {
+                    Some(call) => format!("tool_call {}", lines.under_way(*call)),
+                    None => format!("running, fuel {}", text::fuel(entry.fuel)),
+                };
+                spinner.set_message(message);
+            }
+        }
+    }
+    spinner.finish_and_clear();
+}
+
+fn header(started: &crate::journal::Started) -> String {
+    let tools: Vec<&str> = started.tools.iter().map(|tool| tool.name.as_str()).collect();
+    let tools = if tools.is_empty() { "no tools".to_owned() } else { tools.join(", ") };
+    format!(
+        "{} {} · {}@{} · {tools}",
+        style::label("run"),
+        style::strong(&started.run),
+        started.agent,
+        started.revision.short(),
+    )
+}
+
+/// Width of the terminal on stderr, if it is one.
+pub fn terminal_width() -> Option<usize> {
+    console::Term::stderr().size_checked().map(|(_, columns)| columns.into())
+}
+
+/// Prints the result and the way back to the run.
+fn report(recorded: &Recorded, args: &Args, global: &Global) -> Result<ExitCode, Failure> {
+    let Some(ended) = recorded.ended() else {
+        return Err(Failure::new(format!("run {} has not ended", recorded.started.run)));
+    };
+    if args.json {
+        say_json(&recorded.document())?;
+    }
+    let plain = !args.json && args.events != Events::Ndjson;
+    let code = match &ended.outcome {
+        Outcome::Done(output) => {
+            if plain {
+                say_content(&output.content)?;
+            }
+            0
+        }
+        Outcome::Error(error) if error.code == ErrorCode::Cancelled => exit::CANCELLED,
+        Outcome::Error(_) => exit::RUN_ERROR,
+    };
+    if args.events == Events::Pretty {
+        note("");
+        match &ended.outcome {
+            Outcome::Done(output) if !output.sources.is_empty() => {
+                note(format!("{}\n{}\n", style::label("sources"), sources(&output.sources)));
+            }
+            Outcome::Done(_) => {}
+            Outcome::Error(error) => note(format!("{}\n", explain(error))),
+        }
+        note(recorded.summary());
+        let replay = again(global, &format!("replay {}", recorded.started.run));
+        note(format!("replay it: {}", style::strong(replay)));
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// A document as it is; on a terminal without what could drive it.
+fn say_content(content: &Content) -> Result<(), Failure> {
+    use std::io::IsTerminal;
+    let is_terminal = std::io::stdout().is_terminal();
+    match content {
+        Content::Document(text) if is_terminal => say(text::safe(text).trim_end()),
+        Content::Document(text) => {
+            // Written directly: a document may hold bytes that look like styles.
+            use std::io::Write;
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            if !text.ends_with('\n') {
+                let _ = std::io::stdout().write_all(b"\n");
+            }
+        }
+        Content::Json(value) => say_json(&value.to_value())?,
+    }
+    Ok(())
+}
+
+/// An error of a run with all that is known about it.
+pub fn explain(error: &crate::journal::RunError) -> String {
+    let mut text = format!("{} {}", style::bad(error.code), text::safe(&error.message));
+    if let Some(details) = &error.details {
+        let details = details.to_value();
+        match details.get("stderr").and_then(|lines| lines.as_array()) {
+            Some(lines) => {
+                text += "\n  the guest's last words on stderr:";
+                for line in lines.iter().filter_map(|line| line.as_str()) {
+                    text += &format!("\n    {}", text::line(line, 400));
+                }
+            }
+            None => text += &format!("\n  details: {}", text::line(&details.to_string(), 2_000)),
+        }
+    }
+    if !error.backtrace.is_empty() {
+        text += "\n  in the guest's functions, innermost first:";
+        for frame in &error.backtrace {
+            text += &format!("\n    {}", text::line(frame, 200));
+        }
+    }
+    text
+}
+
+/// The command line that does `verb` with this very program and home.
+pub fn again(global: &Global, verb: &str) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "reenact".to_owned());
+    match &global.home {
+        Some(home) if std::env::var_os("REENACT_HOME").is_none_or(|env| env != **home) => {
+            format!("{program} --home {} {verb}", home.display())
+        }
+        _ => format!("{program} {verb}"),
+    }
+}

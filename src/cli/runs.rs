@@ -1,0 +1,83 @@
+//! `reenact runs`: the list of runs, newest first.
+
+use std::process::ExitCode;
+
+use super::context::Context;
+use super::render::table::table;
+use super::render::{run as render, text};
+use super::{Failure, Global, note, say, say_json};
+use crate::storage::{RunFilter, RunStatus};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only runs of this agent
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// Only runs of this status
+    #[arg(long, value_name = "STATUS")]
+    status: Option<Status>,
+    /// At most this many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    limit: u32,
+    /// Print the list as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Status {
+    Pending,
+    Running,
+    Done,
+    Error,
+}
+
+impl From<Status> for RunStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Pending => Self::Pending,
+            Status::Running => Self::Running,
+            Status::Done => Self::Done,
+            Status::Error => Self::Error,
+        }
+    }
+}
+
+pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let context = Context::open(global)?;
+    if let Some(agent) = &args.agent {
+        context.registry.agent(agent)?;
+    }
+    let filter = RunFilter {
+        agent: args.agent,
+        status: args.status.map(RunStatus::from),
+        limit: args.limit,
+        before: None,
+    };
+    let runs = context.storage.runs(&filter)?;
+    if args.json {
+        say_json(&runs.iter().map(render::row).collect::<Vec<_>>())?;
+    } else if runs.is_empty() {
+        note("no such runs: `reenact run AGENT` makes one");
+    } else {
+        let rows = runs.iter().map(|run| {
+            [
+                run.id.clone(),
+                text::line(&run.agent, 63),
+                run.revision.short(),
+                render::status(run),
+                text::time(run.created_at),
+                text::duration(run.updated_at.saturating_sub(run.created_at)),
+                text::fuel(run.fuel),
+                text::count(run.entries),
+            ]
+        });
+        let header =
+            ["run", "agent", "revision", "status", "started", "took", "fuel", "entries"];
+        say(table(header, rows));
+        if runs.len() as u32 == args.limit {
+            note(format!("the newest {}: `--limit N` shows more", args.limit));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

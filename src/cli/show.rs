@@ -1,0 +1,86 @@
+//! `reenact show`: all about one run.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::context::Context;
+use super::render::entry::Lines;
+use super::render::run::{Recorded, sources, status};
+use super::render::table::pairs;
+use super::render::{style, text};
+use super::run::{again, explain, terminal_width};
+use super::{Failure, Global, say, say_json};
+use crate::journal::{Content, Outcome};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Id of the run; a unique beginning is enough
+    run: String,
+    /// Do not cut lines
+    #[arg(long)]
+    full: bool,
+    /// Print the run and its entries as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let context = Context::open(global)?;
+    let row = context.storage.run_by_prefix(&args.run)?;
+    let recorded = Recorded::read(&context.storage.entries(&row.id)?)
+        .map_err(|damage| Failure::from(damage).context(format!("cannot show run {}", row.id)))?;
+    if args.json {
+        let mut document = recorded.document();
+        document["entryList"] = json!(recorded.entries);
+        say_json(&document)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = if args.full { None } else { Some(terminal_width().unwrap_or(120)) };
+    let started = &recorded.started;
+    let tools: Vec<&str> = started.tools.iter().map(|tool| tool.name.as_str()).collect();
+    let input = started.input.to_value();
+    let mut rows = vec![
+        ("run", row.id.clone()),
+        ("agent", started.agent.clone()),
+        ("revision", started.revision.to_string()),
+        ("status", status(&row)),
+        ("started", text::time(row.created_at)),
+        ("input", text::line(&input.to_string(), width.map_or(usize::MAX, |width| width - 14))),
+        ("tools", if tools.is_empty() { "none granted".to_owned() } else { tools.join(", ") }),
+        ("engine", format!("wasmtime {}, {}", started.engine.wasmtime, started.engine.arch)),
+        ("journal", format!("{}, {}", entries(&recorded), recorded.head)),
+    ];
+    if recorded.ended().is_none() {
+        rows.push(("", "the run has not ended: this is what is durable of it".to_owned()));
+    }
+    say(pairs(rows));
+    say(format!("\n{}", style::strong("events")));
+    let mut lines = Lines::new(width);
+    for line in recorded.entries.iter().filter_map(|entry| lines.line(entry)) {
+        say(line);
+    }
+    match recorded.ended().map(|ended| &ended.outcome) {
+        None => {}
+        Some(Outcome::Error(error)) => {
+            say(format!("\n{}\n{}", style::strong("error"), explain(error)));
+        }
+        Some(Outcome::Done(output)) => {
+            let result = match &output.content {
+                Content::Document(text) => text::safe(text).trim_end().to_owned(),
+                Content::Json(json) => text::safe(&serde_json::to_string_pretty(&json.to_value())?),
+            };
+            say(format!("\n{}\n{result}", style::strong("result")));
+            if !output.sources.is_empty() {
+                say(format!("\n{}\n{}", style::strong("sources"), sources(&output.sources)));
+            }
+        }
+    }
+    say(format!("\n{}\n{}", style::strong("limits"), recorded.limits()));
+    say(format!("\n{}\nreplay it: {}", recorded.summary(), again(global, &format!("replay {}", row.id))));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn entries(recorded: &Recorded) -> String {
+    text::plural(recorded.entries.len() as u64, "entry", "entries")
+}

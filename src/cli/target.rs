@@ -1,0 +1,103 @@
+//! What a user can name a revision by: an agent, a folder or a file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::context::Context;
+use super::render::style;
+use super::{Failure, note};
+use crate::build;
+use crate::registry::Target;
+use crate::revision::{MAX_COMPONENT_BYTES, Revision};
+use crate::runtime;
+use crate::storage::RevisionRow;
+
+/// Where a revision is to come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A folder with an `agent.toml`.
+    Folder(PathBuf),
+    /// A sealed file.
+    File(PathBuf),
+    /// `AGENT` or `AGENT@DIGEST`.
+    Registered(String),
+}
+
+impl Source {
+    /// A path that exists is a path, all else names an agent. `./NAME` is never
+    /// an agent.
+    pub fn of(text: &str) -> Self {
+        let path = Path::new(text);
+        if path.is_dir() {
+            Self::Folder(path.to_owned())
+        } else if path.is_file() || text.contains(['/', '\\']) || text.ends_with(".wasm") {
+            Self::File(path.to_owned())
+        } else {
+            Self::Registered(text.to_owned())
+        }
+    }
+}
+
+/// Builds, reads or looks up a revision. What is not in the registry yet is
+/// stored there as a draft, so that its runs can be replayed.
+pub fn resolve(context: &Context, text: &str) -> Result<Arc<Revision>, Failure> {
+    let revision = match Source::of(text) {
+        Source::Folder(dir) => build_folder(&dir)?,
+        Source::File(path) => read_file(&path)?,
+        Source::Registered(text) => {
+            let row = context.registry.resolve(&Target::from(text.as_str()))?;
+            return registered(context, &row);
+        }
+    };
+    store(context, &revision, false)?;
+    Ok(Arc::new(revision))
+}
+
+/// Reads a stored revision; its bytes are verified against its digest.
+pub fn registered(context: &Context, row: &RevisionRow) -> Result<Arc<Revision>, Failure> {
+    let bytes = context.registry.read(row.digest)?;
+    Ok(Arc::new(Revision::open(bytes)?))
+}
+
+/// Stores a revision and answers whether it is new.
+pub fn store(context: &Context, revision: &Revision, publish: bool) -> Result<bool, Failure> {
+    let now = runtime::now();
+    let manifest = &revision.manifest;
+    let row = RevisionRow {
+        digest: revision.digest,
+        agent: manifest.name.to_string(),
+        version: manifest.version.clone(),
+        description: manifest.description.clone(),
+        manifest: String::from_utf8(manifest.to_canonical_json())?,
+        size: revision.bytes.len() as u64,
+        created_at: now,
+    };
+    Ok(context.registry.add(&row, &revision.bytes, publish, now)?)
+}
+
+/// Builds and seals an agent's folder.
+pub fn build_folder(dir: &Path) -> Result<Revision, Failure> {
+    let project = build::load(dir)?;
+    if let Some(command) = project.command() {
+        note(format!("{} {command}", style::label("building")));
+    }
+    Ok(Revision::open(project.build()?)?)
+}
+
+/// Reads a sealed file.
+pub fn read_file(path: &Path) -> Result<Revision, Failure> {
+    let cannot = |cause: std::io::Error| {
+        Failure::from(cause).context(format!("cannot read `{}`", path.display()))
+    };
+    let size = fs::metadata(path).map_err(cannot)?.len();
+    if size > MAX_COMPONENT_BYTES as u64 {
+        return Err(Failure::new(format!(
+            "`{}` has {size} bytes, a revision has at most {MAX_COMPONENT_BYTES}",
+            path.display()
+        )));
+    }
+    let bytes = fs::read(path).map_err(cannot)?;
+    Revision::open(bytes)
+        .map_err(|error| Failure::from(error).context(format!("`{}` is refused", path.display())))
+}

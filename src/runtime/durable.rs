@@ -1,0 +1,125 @@
+//! Runs that are kept: recorded in the home's database, under a lease.
+//!
+//! A run in progress belongs to one process. Its lease is renewed while it
+//! runs; whoever lets it lapse can no longer write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::task::AbortHandle;
+
+use super::control::Control;
+use super::effects::recorder::{Close, RecordError, Recorder};
+use super::effects::system;
+use super::executor::{Executor, Fault, Journal, NewRun, Prepared, Ran};
+use crate::journal::{Encoded, Micros};
+use crate::storage::{self, Appender, Ending, Follower, Storage, StorageError};
+use crate::tools::RunTools;
+
+/// How long a run stays with a process that has stopped to renew it. Long
+/// enough for a machine under load, short enough for people to wait.
+const LEASE: Duration = Duration::from_secs(30);
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+
+/// Bytes that may wait for the database before the guest has to wait too.
+const MAX_PENDING: u64 = 4 << 20;
+
+/// A run whose first entry is durable.
+pub struct DurableRun {
+    appender: Arc<Appender>,
+    first: Encoded,
+    heartbeat: AbortHandle,
+}
+
+impl DurableRun {
+    /// Enters the run in the list of runs. From here on it survives the process.
+    pub async fn create(
+        storage: &Storage,
+        run: &NewRun,
+        follower: Option<Follower>,
+    ) -> Result<Self, StorageError> {
+        let row = storage::NewRun {
+            id: run.started.run.clone(),
+            agent: run.started.agent.clone(),
+            revision: run.started.revision,
+            created_at: run.at,
+            lease_until: lease_from(run.at),
+            pending: false,
+        };
+        let appender = storage.create_run(row, run.first.clone(), follower).await?;
+        let appender = Arc::new(appender);
+        let heartbeat = tokio::spawn(renew(Arc::clone(&appender))).abort_handle();
+        Ok(Self { appender, first: run.first.clone(), heartbeat })
+    }
+
+    /// Executes the run to its end, which is durable when this returns.
+    pub async fn execute(
+        self,
+        executor: &Executor,
+        prepared: &Prepared,
+        tools: RunTools,
+        control: Control,
+    ) -> Result<Ran, Fault> {
+        let recorder = Box::new(Database(Arc::clone(&self.appender)));
+        let journal = Journal::open(vec![self.first.clone()], recorder);
+        let result = executor.execute(prepared, journal, Some(tools), control).await;
+        if result.is_err() {
+            // Nobody has to wait for a lease that is of no more use.
+            let _ = self.appender.renew_lease(0).await;
+        }
+        result
+    }
+}
+
+impl Drop for DurableRun {
+    fn drop(&mut self) {
+        self.heartbeat.abort();
+    }
+}
+
+fn lease_from(now: Micros) -> Micros {
+    now.saturating_add(LEASE.as_micros() as Micros)
+}
+
+/// Renews the lease until it is lost or the run is over.
+async fn renew(appender: Arc<Appender>) {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        if appender.renew_lease(lease_from(system::now())).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Database(Arc<Appender>);
+
+impl Recorder for Database {
+    fn push(&mut self, entry: Encoded, fuel: u64, at: Micros) {
+        self.0.push(entry, fuel, at);
+    }
+
+    fn is_behind(&self) -> bool {
+        self.0.pending_bytes() > MAX_PENDING
+    }
+
+    fn commit(&mut self) -> BoxFuture<'_, Result<(), RecordError>> {
+        Box::pin(async { Ok(self.0.commit().await?) })
+    }
+
+    fn finish(&mut self, close: Close) -> BoxFuture<'_, Result<(), RecordError>> {
+        Box::pin(async move {
+            let ending = match &close.code {
+                None => Ending::Done,
+                Some(code) => Ending::Error(code.as_str()),
+            };
+            Ok(self.0.finish(ending, close.fuel, close.at).await?)
+        })
+    }
+}
+
+impl From<StorageError> for RecordError {
+    fn from(error: StorageError) -> Self {
+        Self(error.to_string())
+    }
+}
