@@ -2,6 +2,13 @@
 
 mod digest;
 mod limits;
+mod manifest;
+mod schema;
 
 pub use digest::{Digest, InvalidDigest};
 pub use limits::{InvalidLimit, LimitInfo, Limits, SomeLimits};
+pub use manifest::{
+    AgentName, InvalidAgentName, InvalidManifest, InvalidToolPattern, MANIFEST_FORMAT,
+    MAX_MANIFEST_BYTES, Manifest, OutputSpec, OutputType, ToolPattern,
+};
+pub use schema::{InvalidSchema, MAX_VIOLATIONS, Schema, Violation};
