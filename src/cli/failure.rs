@@ -65,9 +65,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// The hint of the first error in the chain that has one.
 fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
-        None.or_else(|| cause.downcast_ref::<crate::build::BuildError>()?.hint())
-            .or_else(|| cause.downcast_ref::<crate::revision::RevisionError>()?.hint())
-            .or_else(|| cause.downcast_ref::<crate::registry::RegistryError>()?.hint())
+        let fixed = None
+            .or_else(|| cause.downcast_ref::<crate::build::BuildError>()?.hint())
+            .or_else(|| cause.downcast_ref::<crate::revision::RevisionError>()?.hint());
+        let hint = fixed.map(str::to_owned);
+        hint.or_else(|| cause.downcast_ref::<crate::registry::RegistryError>()?.hint())
             .or_else(|| cause.downcast_ref::<crate::storage::StorageError>()?.hint())
             .or_else(|| cause.downcast_ref::<crate::config::ConfigError>()?.hint())
             .or_else(|| cause.downcast_ref::<crate::tools::GrantError>()?.hint())

@@ -57,7 +57,7 @@ fn describe(revision: &Revision) -> Result<String, Failure> {
         ("licence", or_none(license.clone().unwrap_or_default())),
         ("tools", or_none(tools.join("\n"))),
         ("input schema", text::safe(&serde_json::to_string_pretty(&revision.manifest.input)?)),
-        ("output", output.kind.to_string()),
+        ("output", serde_json::to_string(&output.kind)?.replace('"', "")),
     ];
     if let Some(schema) = &output.schema {
         rows.push(("output schema", text::safe(&serde_json::to_string_pretty(schema)?)));

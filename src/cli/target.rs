@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::context::Context;
 use super::render::style;
 use super::{Failure, note};
-use crate::build;
+use crate::build::{self, BuildOutput};
 use crate::registry::Target;
 use crate::revision::{MAX_COMPONENT_BYTES, Revision};
 use crate::runtime;
@@ -79,10 +79,10 @@ pub fn store(context: &Context, revision: &Revision, publish: bool) -> Result<bo
 /// Builds and seals an agent's folder.
 pub fn build_folder(dir: &Path) -> Result<Revision, Failure> {
     let project = build::load(dir)?;
-    if let Some(command) = project.command() {
+    if let Some(command) = &project.command {
         note(format!("{} {command}", style::label("building")));
     }
-    Ok(Revision::open(project.build()?)?)
+    Ok(Revision::open(project.build(BuildOutput::Stderr)?)?)
 }
 
 /// Reads a sealed file.

@@ -14,7 +14,7 @@ use crate::journal::{
     Body, Chain, Encoded, Ended, Entry, FORMAT, Outcome, RunError, Started, Used,
 };
 use crate::json::{InvalidJson, Json};
-use crate::revision::{Digest, InvalidSchema, Limits, Revision, Schema, Violation};
+use crate::revision::{Digest, InvalidManifest, Limits, Revision, Schema, Violation};
 use crate::sandbox::{self, End, Job, LoadError, Program, Sandbox};
 use crate::tools::RunTools;
 
@@ -38,7 +38,7 @@ pub enum PrepareError {
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
-    Schema(#[from] InvalidSchema),
+    Manifest(#[from] InvalidManifest),
 }
 
 /// The input is not what the revision takes.
@@ -96,8 +96,8 @@ impl Executor {
     /// Makes a revision ready to run. Takes seconds if it has to be compiled.
     pub fn prepare(&self, revision: Arc<Revision>) -> Result<Prepared, PrepareError> {
         let manifest = &revision.manifest;
-        let input = Schema::compile(&manifest.input)?;
-        let output = manifest.output.schema.as_ref().map(Schema::compile).transpose()?;
+        let input = manifest.input_schema()?;
+        let output = manifest.output_schema()?;
         let program = self.sandbox.load(&revision)?;
         Ok(Prepared { cached: program.cached, program, input, output, revision })
     }
@@ -126,7 +126,7 @@ impl Executor {
         let limits = started.limits;
         let job_input = started.input.as_str().to_owned();
         let seed = seed_of(&started.seed);
-        let config = revision.manifest.config_json();
+        let config = config_of(revision);
         let Journal { encoded, recorder, precision } = journal;
         let tape = Tape::new(encoded, recorder, precision);
         let world = Effects::begin(started, config, tape, tools, control.clone())?;
@@ -201,6 +201,10 @@ fn interrupted(
         (None, Some((_, error))) => error,
         (None, None) => control.explain(Interrupt::Cancelled),
     }
+}
+
+fn config_of(revision: &Revision) -> String {
+    serde_json::to_string(&revision.manifest.config).expect("a JSON object serialises")
 }
 
 /// A seed that is not 32 bytes in hex cannot have been written; any other will

@@ -54,7 +54,6 @@ pub struct Counts {
 pub struct Effects {
     facts: Facts,
     started: Arc<Started>,
-    started_at: Micros,
     tape: Tape,
     /// Reaches the tools; `None` where nothing may happen live.
     tools: Option<RunTools>,
@@ -88,7 +87,6 @@ impl Effects {
         Ok(Self {
             facts,
             started: Arc::new(started),
-            started_at: tape.now(),
             tape,
             tools,
             control,
