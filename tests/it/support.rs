@@ -1,0 +1,298 @@
+//! What the tests' stories are told with: guests, a lab for runs in memory,
+//! and a home for the command line.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+
+use reenact::build::{self, BuildOutput};
+use reenact::journal::{Body, Chain, Content, Encoded, Entry, ErrorCode, Outcome, RunError, verify_all};
+use reenact::revision::{Limits, Manifest, Revision, seal};
+use reenact::runtime::{
+    Canceller, Control, Executor, Journal, Memory, NewRun, Prepared, Ran, Replay,
+};
+use reenact::tools::{Catalogue, Grant, Provider, RunTools, ToolLimits};
+use serde_json::Value;
+
+/// The checkout.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folder of an example guest.
+pub fn guest_folder(name: &str) -> PathBuf {
+    root().join("guest-examples").join(name)
+}
+
+/// An example guest, built and sealed once.
+pub fn guest(name: &str) -> Arc<Revision> {
+    static BUILT: LazyLock<Mutex<HashMap<String, Arc<Revision>>>> = LazyLock::new(Mutex::default);
+    let mut built = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let revision = built.entry(name.to_owned()).or_insert_with(|| {
+        let project = build::load(&guest_folder(name)).unwrap();
+        let bytes = project.build(BuildOutput::Stderr).unwrap_or_else(|e| panic!("{name}: {e}"));
+        Arc::new(Revision::open(bytes).unwrap())
+    });
+    Arc::clone(revision)
+}
+
+/// The same guest with another manifest.
+pub fn resealed(revision: &Revision, change: impl FnOnce(&mut Manifest)) -> Arc<Revision> {
+    let mut manifest = revision.manifest.clone();
+    change(&mut manifest);
+    let bytes = seal(&revision.bytes, &manifest).unwrap();
+    Arc::new(Revision::open(bytes).unwrap())
+}
+
+/// Runs agents in this process, with journals in memory.
+pub struct Lab {
+    pub executor: Executor,
+    prepared: Mutex<HashMap<reenact::revision::Digest, Arc<Prepared>>>,
+}
+
+/// Compiled code is shared by all tests of a process, and by the processes of
+/// one checkout.
+fn cache() -> &'static Path {
+    static CACHE: OnceLock<PathBuf> = OnceLock::new();
+    CACHE.get_or_init(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let executor = Executor::new(Some(cache())).unwrap();
+        Self { executor, prepared: Mutex::default() }
+    }
+
+    pub fn prepare(&self, revision: &Arc<Revision>) -> Arc<Prepared> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let prepare = || Arc::new(self.executor.prepare(Arc::clone(revision)).unwrap());
+        Arc::clone(prepared.entry(revision.digest).or_insert_with(prepare))
+    }
+
+    /// A run that is about to start.
+    pub fn run(&self, revision: &Arc<Revision>, input: Value) -> Start<'_> {
+        let limits = Limits::effective(&revision.manifest.limits, &Default::default());
+        Start {
+            lab: self,
+            revision: Arc::clone(revision),
+            input,
+            limits,
+            seed: None,
+            catalogue: Catalogue::default(),
+            at_start: Box::new(|_| {}),
+        }
+    }
+
+    pub async fn replay(&self, record: &Record) -> Replay {
+        self.replay_entries(&record.revision, record.journal.clone()).await
+    }
+
+    pub async fn replay_entries(&self, revision: &Arc<Revision>, journal: Vec<Encoded>) -> Replay {
+        self.executor.replay(&self.prepare(revision), journal).await.unwrap()
+    }
+
+    /// Replays and insists on the same end.
+    pub async fn proves(&self, record: &Record) {
+        let replay = self.replay(record).await;
+        let reenact::runtime::Verdict::Same(ran) = &replay.verdict else {
+            panic!("{:#?}\n{:#?}", replay.verdict, record.entries().last());
+        };
+        assert_eq!(ran.ended, record.ran.ended);
+        assert_eq!(ran.head, record.ran.head);
+        assert_eq!(ran.fuel, record.ran.fuel);
+        assert_eq!(replay.entries, record.journal.len() as u64);
+    }
+}
+
+/// A run before its first instruction.
+pub struct Start<'a> {
+    lab: &'a Lab,
+    revision: Arc<Revision>,
+    input: Value,
+    limits: Limits,
+    seed: Option<[u8; 32]>,
+    catalogue: Catalogue,
+    at_start: Box<dyn FnOnce(Canceller) + Send>,
+}
+
+impl Start<'_> {
+    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    pub fn seed(mut self, seed: [u8; 32]) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Grants the folder as `files`.
+    pub fn files(mut self, folder: &Path) -> Self {
+        let grant = Grant::Flag(folder.to_str().unwrap().to_owned());
+        self.catalogue = Catalogue::open(&BTreeMap::from([("files".to_owned(), grant)])).unwrap();
+        self
+    }
+
+    /// Grants a provider of the test's own.
+    pub fn provider(mut self, name: &str, provider: Arc<dyn Provider>) -> Self {
+        self.catalogue = Catalogue::of(BTreeMap::from([(name.to_owned(), provider)])).unwrap();
+        self
+    }
+
+    /// Called with the run's canceller just before it starts.
+    pub fn at_start(mut self, act: impl FnOnce(Canceller) + Send + 'static) -> Self {
+        self.at_start = Box::new(act);
+        self
+    }
+
+    pub fn tools(&self) -> RunTools {
+        let asked = self.revision.manifest.tools.clone();
+        let asks = move |name: &str| asked.iter().any(|pattern| pattern.matches(name));
+        self.catalogue.for_run(asks, ToolLimits::from(&self.limits))
+    }
+
+    /// Runs to the end.
+    pub async fn ends(self) -> Record {
+        let prepared = self.lab.prepare(&self.revision);
+        let tools = self.tools();
+        let mut plan =
+            NewRun::plan(&prepared, &self.input.to_string(), self.limits, &tools).unwrap();
+        if let Some(seed) = self.seed {
+            plan.started.seed = hex::encode(seed);
+            plan = NewRun::of(plan.started);
+        }
+        let (canceller, control) = Control::live(plan.at, self.limits.deadline_ms);
+        (self.at_start)(canceller);
+        self.lab.goes_on(&prepared, vec![plan.first], tools, control).await
+    }
+}
+
+impl Lab {
+    /// Goes on with a journal from where it ends.
+    pub async fn goes_on(
+        &self,
+        prepared: &Prepared,
+        beginning: Vec<Encoded>,
+        tools: RunTools,
+        control: Control,
+    ) -> Record {
+        let memory = Memory::default();
+        let journal = Journal::open(beginning.clone(), Box::new(memory.clone()));
+        let ran = self.executor.execute(prepared, journal, Some(tools), control).await.unwrap();
+        let journal = [beginning, memory.entries()].concat();
+        Record { revision: Arc::clone(&prepared.revision), journal, ran }
+    }
+}
+
+/// A run that has ended, with its journal.
+pub struct Record {
+    pub revision: Arc<Revision>,
+    pub journal: Vec<Encoded>,
+    pub ran: Ran,
+}
+
+impl Record {
+    /// The verified entries.
+    pub fn entries(&self) -> Vec<Entry> {
+        verify_all(&self.journal).unwrap()
+    }
+
+    pub fn error(&self) -> &RunError {
+        match &self.ran.ended.outcome {
+            Outcome::Error(error) => error,
+            Outcome::Done(output) => panic!("the run is done: {output:?}"),
+        }
+    }
+
+    pub fn code(&self) -> ErrorCode {
+        self.error().code
+    }
+
+    /// The JSON that the run answered.
+    pub fn json(&self) -> Value {
+        match &self.ran.ended.outcome {
+            Outcome::Done(output) => match &output.content {
+                Content::Json(json) => json.to_value(),
+                Content::Document(text) => panic!("a document: {text}"),
+            },
+            Outcome::Error(error) => panic!("the run failed: {error:?}"),
+        }
+    }
+
+    /// The journal with entry `index` changed and the chain made anew from there,
+    /// as somebody would who wants the change to go unnoticed.
+    pub fn forged(&self, index: usize, change: impl FnOnce(&mut Entry)) -> Vec<Encoded> {
+        let mut entries = self.entries();
+        change(&mut entries[index]);
+        let mut chain = Chain::default();
+        entries.iter().map(|entry| chain.push(entry)).collect()
+    }
+
+    pub fn tool_calls(&self) -> usize {
+        let is_call = |entry: &&Entry| matches!(entry.body, Body::ToolCalled(_));
+        self.entries().iter().filter(is_call).count()
+    }
+}
+
+/// A home folder of its own for the command line.
+pub struct Home(tempfile::TempDir);
+
+/// What a command printed and how it exited.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The program, with this home and no configuration from outside.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reenact"));
+        command.args(args).current_dir(root()).env("REENACT_HOME", self.path());
+        command.env_remove("REENACT_CONFIG").env_remove("NO_COLOR").env_remove("REENACT_LOG");
+        command
+    }
+
+    pub fn says(&self, args: &[&str]) -> Said {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// Runs a command that must succeed; answers its stdout.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let said = self.says(args);
+        assert_eq!(said.code, Some(0), "{args:?}: {said:#?}");
+        said.stdout
+    }
+
+    /// Runs a command that must succeed and print one JSON document.
+    pub fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
+    /// Runs a command that must exit with `code`; answers its stderr.
+    pub fn fails(&self, code: i32, args: &[&str]) -> String {
+        let said = self.says(args);
+        assert_eq!(said.code, Some(code), "{args:?}: {said:#?}");
+        said.stderr
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
