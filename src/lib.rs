@@ -1,4 +1,37 @@
-//! Reenact runs AI agents as sealed WebAssembly components and re-enacts any run from its journal.
+//! Reenact runs AI agents as sealed WebAssembly components and re-enacts any
+//! run from its journal.
+//!
+//! # The house
+//!
+//! Each module may use those below it, and none above.
+//!
+//! ```text
+//! main.rs     parse, run a verb, print an error, exit
+//! cli/        one file per verb; the only place that prints
+//! build       from an agent's folder to a sealed revision
+//! config      the operator's reenact.toml: caps and grants
+//! runtime/    a run from start to outcome: executor, effects (the one door), replay
+//! sandbox/    everything wasmtime: engine, host functions, virtual WASI, memory limits
+//! tools/      what an agent can call: catalogue, policy, one file or folder per provider
+//! registry/   agents, revisions, the published pointer; bytes by digest
+//! storage/    the database behind registry and journals
+//! journal/    entries, hash chain, the portable run; plain values
+//! revision/   manifest, schemas, limits, seal, digest; plain values
+//! json        JSON as it is recorded
+//! ```
+//!
+//! # Invariants
+//!
+//! - Everything that a guest can observe passes through [`runtime::effects`] and
+//!   is in the journal, or follows from the revision and what is in the journal.
+//! - Nothing outside [`runtime::effects`] knows whether a run is live.
+//! - The replay decision ([`runtime::effects::decide`]) does no I/O.
+//! - wasmtime is named under `sandbox/` only, SQLite under `storage/` only.
+//! - The system's clock and randomness are read in `runtime/effects/system.rs` only.
+//! - Only `cli/` prints.
+//! - A revision's bytes are verified against its digest whenever they are read.
+//!
+//! `tests/it/tidy.rs` holds the tree against these rules.
 
 pub mod build;
 pub mod cli;
