@@ -14,9 +14,9 @@ use super::render::run::{Recorded, sources};
 use super::render::{style, text};
 use super::{Failure, Global, exit, note, say, say_json, target};
 use crate::journal::{Body, Content, Encoded, Entry, ErrorCode, Outcome};
-use crate::revision::{Limits, Revision};
+use crate::revision::{Limits, Manifest, Revision, ToolPattern};
 use crate::runtime::{Canceller, Control, DurableRun, NewRun};
-use crate::tools::{Catalogue, ToolLimits};
+use crate::tools::{self, Catalogue, RunTools, ToolLimits};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -72,6 +72,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let asked = manifest.tools.clone();
     let asks = move |name: &str| asked.iter().any(|pattern| pattern.matches(name));
     let tools = Catalogue::open(&config.grants)?.for_run(asks, ToolLimits::from(&limits));
+    hint_at_grants(manifest, &tools);
     let plan = NewRun::plan(&prepared, &input, limits, &tools)?;
     let id = plan.started.run.clone();
 
@@ -104,6 +105,28 @@ fn prepare(
     let prepared = executor.prepare(revision);
     spinner.finish_and_clear();
     Ok(prepared?)
+}
+
+/// Says which of the tools that the agent asks for it will not get.
+fn hint_at_grants(manifest: &Manifest, tools: &RunTools) {
+    let granted = tools.granted();
+    let is_granted = |pattern: &&ToolPattern| granted.iter().any(|tool| pattern.matches(&tool.name));
+    let refused: Vec<&ToolPattern> =
+        manifest.tools.iter().filter(|pattern| !is_granted(pattern)).collect();
+    for kind in tools::KINDS {
+        let prefix = format!("{}.", kind.name);
+        let mut asked = refused.iter().map(|pattern| pattern.as_str());
+        if asked.any(|pattern| pattern.starts_with(&prefix)) {
+            note(format!(
+                "{}: `{}` asks for tools of `{}`, which nothing grants: `--grant {}={}` does",
+                style::warn("note"),
+                manifest.name,
+                kind.name,
+                kind.name,
+                kind.flag_value
+            ));
+        }
+    }
 }
 
 fn read_input(argument: &str) -> Result<String, Failure> {

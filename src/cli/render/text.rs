@@ -37,13 +37,19 @@ pub fn line(text: &str, width: usize) -> String {
     }
 }
 
+/// Keys whose value says what an object is about; shown first and without the key.
+const HEADLINES: [&str; 4] = ["text", "message", "goal", "title"];
+
 /// JSON for people: strings without quotes, objects as `key: value`.
 pub fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Object(map) => {
+            let headline = HEADLINES.iter().find_map(|key| Some((*key, map.get(*key)?)));
+            let rest = map.iter().filter(|(key, _)| headline.is_none_or(|(head, _)| head != *key));
+            let rest = rest.map(|(key, value)| format!("{key}: {}", nested(value)));
             let parts: Vec<String> =
-                map.iter().map(|(key, value)| format!("{key}: {}", nested(value))).collect();
+                headline.iter().map(|(_, value)| nested(value)).chain(rest).collect();
             parts.join(" · ")
         }
         value => nested(value),
