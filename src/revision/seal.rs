@@ -115,9 +115,10 @@ impl Revision {
 pub fn seal(component: &[u8], manifest: &Manifest) -> Result<Vec<u8>, RevisionError> {
     manifest.validate()?;
     component::inspect(component)?;
-    let malformed = |error: anyhow::Error| RevisionError::Malformed(error.to_string());
     let stripped = strip(component)?;
-    let mut sealed = metadata(manifest).to_wasm(&stripped).map_err(malformed)?;
+    let mut sealed = metadata(manifest)
+        .to_wasm(&stripped)
+        .map_err(|error| RevisionError::Malformed(error.to_string()))?;
     CustomSection {
         name: Cow::Borrowed(MANIFEST_SECTION),
         data: Cow::Owned(manifest.to_canonical_json()),

@@ -24,6 +24,10 @@ pub const MAX_PATTERNS: usize = 100;
 /// References in a schema. A chain of them nests calls when it is freed.
 pub const MAX_REFERENCES: usize = 1_000;
 
+/// Schemas with `unevaluated…` inside one another. Each checks all that is
+/// inside of it twice and more.
+pub const MAX_UNEVALUATED: usize = 4;
+
 /// Keywords whose members are named by the schema's author.
 const TABLES: &[&str] = &[
     "properties",
@@ -59,6 +63,8 @@ struct Screen<'a> {
     pointer: String,
     patterns: usize,
     references: usize,
+    /// Schemas around this place that have `unevaluated…`.
+    unevaluated: usize,
     /// Number of each different target.
     targets: BTreeMap<String, usize>,
 }
@@ -69,6 +75,7 @@ pub fn screen(schema: &Value) -> Result<Screened, InvalidSchema> {
         pointer: String::new(),
         patterns: 0,
         references: 0,
+        unevaluated: 0,
         targets: BTreeMap::new(),
     };
     let mut copy = screen.visit(schema, Place::Schema, 0)?;
@@ -110,10 +117,18 @@ impl Screen<'_> {
                 Value::Array(copies.collect::<Result<_, _>>()?)
             }
             Value::Object(members) => {
+                let unevaluated = place == Place::Schema && members.keys().any(is_unevaluated);
+                self.unevaluated += usize::from(unevaluated);
+                if self.unevaluated > MAX_UNEVALUATED {
+                    return self
+                        .refuse(format!("`unevaluated…` nests more than {MAX_UNEVALUATED} times"));
+                }
                 let copies = members
                     .iter()
                     .map(|(name, value)| Ok((name.clone(), enter(self, name, value, place)?)));
-                Value::Object(copies.collect::<Result<Map<_, _>, _>>()?)
+                let copy = copies.collect::<Result<Map<_, _>, _>>()?;
+                self.unevaluated -= usize::from(unevaluated);
+                Value::Object(copy)
             }
             other => other.clone(),
         })
@@ -191,6 +206,10 @@ impl Screen<'_> {
         let entries = self.targets.iter();
         entries.map(|(target, number)| (number.to_string(), charged(target))).collect()
     }
+}
+
+fn is_unevaluated(keyword: &String) -> bool {
+    keyword == "unevaluatedProperties" || keyword == "unevaluatedItems"
 }
 
 /// What is below the member `name` of something at `place`.

@@ -138,14 +138,26 @@ fn work_that_doubles_at_each_level_is_ended() {
 fn what_nests_nests_within_bounds() {
     let nested = |n, keyword: &str| (0..n).fold(json!(true), |inner, _| json!({ keyword: inner }));
     assert!(refusal(nested(100, "not")).contains("nests deeper"));
-    for keyword in ["not", "items", "unevaluatedProperties", "if", "contains"] {
+    assert!(refusal(nested(5, "unevaluatedItems")).contains("`unevaluated…` nests"));
+    for keyword in ["not", "items", "if", "contains", "propertyNames", "additionalProperties"] {
         let _ = violations(nested(60, keyword), json!({ "a": [[1]] }));
     }
-    let all = (0..30).fold(
-        json!({ "type": "string" }),
-        |inner, _| json!({ "allOf": [inner], "unevaluatedProperties": false }),
-    );
-    let _ = violations(all, json!({ "a": 1 }));
+    let wrapped = |n, last: &str, wrap: fn(Value) -> Value| {
+        (0..n).fold(json!({ "type": last }), |inner, _| wrap(inner))
+    };
+    for (n, wrap) in [
+        (30, (|s| json!({ "allOf": [s] })) as fn(_) -> _),
+        (30, |s| json!({ "anyOf": [s, false] })),
+        (30, |s| json!({ "oneOf": [s, false], "if": true })),
+        (60, |s| json!({ "if": s, "then": true, "else": true })),
+        (30, |s| json!({ "dependentSchemas": { "a": s } })),
+        (4, |s| json!({ "oneOf": [s], "unevaluatedProperties": false, "unevaluatedItems": s })),
+    ] {
+        for last in ["string", "array", "object"] {
+            let _ = violations(wrapped(n, last, wrap), json!({ "a": 1 }));
+            let _ = violations(wrapped(n, last, wrap), json!([1]));
+        }
+    }
     let chain: serde_json::Map<_, _> = (0..900)
         .map(|i| (i.to_string(), json!({ "allOf": [{ "$ref": format!("#/$defs/{}", i + 1) }] })))
         .chain([("900".to_owned(), json!({ "items": { "$ref": "#/$defs/0" } }))])
