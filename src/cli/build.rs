@@ -28,7 +28,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let revision = std::sync::Arc::new(build_folder(&args.dir)?);
     // Compiling finds imports and exports of the wrong type before anybody runs it.
     Executor::new(None)?.prepare(revision.clone())?;
-    let path = args.output.unwrap_or_else(|| args.dir.join(format!("{}.wasm", revision.manifest.name)));
+    let path =
+        args.output.unwrap_or_else(|| args.dir.join(format!("{}.wasm", revision.manifest.name)));
     write_atomically(&path, &revision.bytes)?;
     let size = revision.bytes.len() as u64;
     if args.json {

@@ -60,7 +60,13 @@ pub struct Global {
     #[arg(long, env = "REENACT_HOME", global = true, value_name = "DIR", hide_env_values = true)]
     home: Option<PathBuf>,
     /// The operator's configuration: grants and caps [default: `reenact.toml` in the home folder]
-    #[arg(long, env = "REENACT_CONFIG", global = true, value_name = "FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "REENACT_CONFIG",
+        global = true,
+        value_name = "FILE",
+        hide_env_values = true
+    )]
     config: Option<PathBuf>,
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]

@@ -68,8 +68,10 @@ fn point_at(context: &Context, text: &str, draft: bool) -> Result<(String, Diges
     }
     let row = context.registry.resolve(&target)?;
     if draft {
-        return Err(Failure::new(format!("`{text}` is stored already, so there is no draft to make"))
-            .with_hint("without `--draft` it becomes the published revision"));
+        return Err(Failure::new(format!(
+            "`{text}` is stored already, so there is no draft to make"
+        ))
+        .with_hint("without `--draft` it becomes the published revision"));
     }
     // The bytes must be whole before anybody is pointed at them.
     target::registered(context, &row)?;

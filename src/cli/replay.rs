@@ -79,10 +79,11 @@ async fn one(target: &str, args: &Args, global: &Global) -> Result<ExitCode, Fai
 
 async fn file(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
     let refused = || format!("`{}` is refused", path.display());
-    let bytes = std::fs::read(path)
-        .map_err(|error| Failure::from(error).context(format!("cannot read `{}`", path.display())))?;
-    let run = PortableRun::from_bytes(&bytes)
-        .map_err(|error| Failure::from(error).context(refused()))?;
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure::from(error).context(format!("cannot read `{}`", path.display()))
+    })?;
+    let run =
+        PortableRun::from_bytes(&bytes).map_err(|error| Failure::from(error).context(refused()))?;
     let revision =
         Revision::open(run.revision).map_err(|error| Failure::from(error).context(refused()))?;
     // Without a home there is no cache: the file proves itself with nothing else.
@@ -166,7 +167,8 @@ async fn all(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     for row in &rows {
         bar.set_message(row.id.clone());
         let prepared = revisions.entry(row.revision).or_insert_with(|| {
-            let prepare = || Ok::<_, Failure>(executor.prepare(open_revision(&context, row.revision)?)?);
+            let prepare =
+                || Ok::<_, Failure>(executor.prepare(open_revision(&context, row.revision)?)?);
             prepare().map_err(|failure| failure.one_line())
         });
         let outcome = match prepared {
@@ -252,7 +254,9 @@ impl Report {
             Verdict::Diverged(divergence) => {
                 format!("diverged at entry {} of {}", divergence.index, self.entries)
             }
-            Verdict::Damaged(damage) => format!("entry {} is damaged: {}", damage.index, damage.what),
+            Verdict::Damaged(damage) => {
+                format!("entry {} is damaged: {}", damage.index, damage.what)
+            }
         }
     }
 
@@ -269,16 +273,28 @@ impl Report {
         let mut rows = Vec::new();
         let head = match &replay.verdict {
             Verdict::Same(ran) => {
-                rows.push(("entries", format!("{entries} made again, each the same in content, order and hash")));
-                rows.push(("answers", format!("{answers} taken from the journal, no tool was called")));
+                rows.push((
+                    "entries",
+                    format!("{entries} made again, each the same in content, order and hash"),
+                ));
+                rows.push((
+                    "answers",
+                    format!("{answers} taken from the journal, no tool was called"),
+                ));
                 rows.push(("fuel", self.fuel_line()));
                 rows.push(("end", end_of(ran)));
                 rows.push(("hash", ran.head.to_string()));
                 format!("{} {title} came out the same", style::good("✓"))
             }
             Verdict::SameSoFar => {
-                rows.push(("entries", format!("{entries} made again, each the same in content, order and hash")));
-                rows.push(("answers", format!("{answers} taken from the journal, no tool was called")));
+                rows.push((
+                    "entries",
+                    format!("{entries} made again, each the same in content, order and hash"),
+                ));
+                rows.push((
+                    "answers",
+                    format!("{answers} taken from the journal, no tool was called"),
+                ));
                 rows.push(("fuel", self.fuel_line()));
                 rows.push(("end", "none: the record stops before the run ended".to_owned()));
                 format!("{} {title} came out the same as far as the record goes", style::good("✓"))
@@ -367,7 +383,11 @@ fn found(divergence: &Divergence) -> String {
         Found::Request(found) => request(found),
         Found::Waiting { fuel, calls } => {
             let calls: Vec<String> = calls.iter().map(ToString::to_string).collect();
-            format!("fuel {}, waiting for the answers of calls {}", text::count(*fuel), calls.join(", "))
+            format!(
+                "fuel {}, waiting for the answers of calls {}",
+                text::count(*fuel),
+                calls.join(", ")
+            )
         }
         Found::Sleeping { fuel } => format!("fuel {}, waiting for a time", text::count(*fuel)),
     }

@@ -110,7 +110,8 @@ fn prepare(
 /// Says which of the tools that the agent asks for it will not get.
 fn hint_at_grants(manifest: &Manifest, tools: &RunTools) {
     let granted = tools.granted();
-    let is_granted = |pattern: &&ToolPattern| granted.iter().any(|tool| pattern.matches(&tool.name));
+    let is_granted =
+        |pattern: &&ToolPattern| granted.iter().any(|tool| pattern.matches(&tool.name));
     let refused: Vec<&ToolPattern> =
         manifest.tools.iter().filter(|pattern| !is_granted(pattern)).collect();
     for kind in tools::KINDS {
@@ -287,7 +288,8 @@ pub fn explain(error: &crate::journal::RunError) -> String {
         match details.get("stderr").and_then(|lines| lines.as_array()) {
             Some(lines) => {
                 text += "\n  the guest's last words on stderr:";
-                for line in lines.iter().filter_map(|line| line.as_str()) {
+                let lines = lines.iter().filter_map(|line| line.as_str());
+                for line in lines.filter(|line| !line.is_empty()) {
                     text += &format!("\n    {}", text::line(line, 400));
                 }
             }
@@ -296,8 +298,11 @@ pub fn explain(error: &crate::journal::RunError) -> String {
     }
     if !error.backtrace.is_empty() {
         text += "\n  in the guest's functions, innermost first:";
-        for frame in &error.backtrace {
-            text += &format!("\n    {}", text::line(frame, 200));
+        for frames in error.backtrace.chunk_by(|a, b| a == b) {
+            let name = format!("{:#}", rustc_demangle::demangle(&frames[0]));
+            let times =
+                if frames.len() > 1 { format!(" ({} times)", frames.len()) } else { String::new() };
+            text += &format!("\n    {}{times}", text::line(&name, 200));
         }
     }
     text

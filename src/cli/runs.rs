@@ -72,8 +72,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 text::count(run.entries),
             ]
         });
-        let header =
-            ["run", "agent", "revision", "status", "started", "took", "fuel", "entries"];
+        let header = ["run", "agent", "revision", "status", "started", "took", "fuel", "entries"];
         say(table(header, rows));
         if runs.len() as u32 == args.limit {
             note(format!("the newest {}: `--limit N` shows more", args.limit));

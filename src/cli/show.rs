@@ -77,7 +77,11 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         }
     }
     say(format!("\n{}\n{}", style::strong("limits"), recorded.limits()));
-    say(format!("\n{}\nreplay it: {}", recorded.summary(), again(global, &format!("replay {}", row.id))));
+    say(format!(
+        "\n{}\nreplay it: {}",
+        recorded.summary(),
+        again(global, &format!("replay {}", row.id))
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

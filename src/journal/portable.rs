@@ -193,7 +193,10 @@ impl<'a> Members<'a> {
             if entry.path_bytes() != name.as_bytes() {
                 let found = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
                 if name == HEADER {
-                    return Err(not_an_export(format!("it begins with `{}`", found.escape_debug())));
+                    return Err(not_an_export(format!(
+                        "it begins with `{}`",
+                        found.escape_debug()
+                    )));
                 }
                 let what = format!("found `{}` instead", found.escape_debug());
                 return Err(PortableError::Damaged { member: quoted, at: end, what });
@@ -204,7 +207,8 @@ impl<'a> Members<'a> {
             let _ = entry.read(&mut [0]);
             end = start.saturating_add(size).saturating_add(511) / 512 * 512;
             let content = usize::try_from(start).ok().zip(usize::try_from(size).ok());
-            let content = content.and_then(|(start, size)| bytes.get(start..start.checked_add(size)?));
+            let content =
+                content.and_then(|(start, size)| bytes.get(start..start.checked_add(size)?));
             let at = bytes.len() as u64;
             let content = content.ok_or(PortableError::Truncated { member: quoted, at })?;
             Ok(Member { name, start, content })
@@ -271,8 +275,9 @@ mod tests {
         let event = Body::Event(Event { kind: "planning".to_owned(), data });
         let mut chain = Chain::default();
         let journal = [started, event].into_iter().zip(0..);
-        let journal =
-            journal.map(|(body, seq)| chain.push(&Entry { seq, at: seq, fuel: seq, body })).collect();
+        let journal = journal
+            .map(|(body, seq)| chain.push(&Entry { seq, at: seq, fuel: seq, body }))
+            .collect();
         PortableRun { revision, journal }
     }
 

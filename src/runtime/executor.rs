@@ -120,7 +120,10 @@ impl Executor {
             return Err(Fault::Format(started.format));
         }
         if started.revision != revision.digest {
-            return Err(Fault::OtherRevision { recorded: started.revision, given: revision.digest });
+            return Err(Fault::OtherRevision {
+                recorded: started.revision,
+                given: revision.digest,
+            });
         }
         let interruption = journal.interruption();
         let limits = started.limits;

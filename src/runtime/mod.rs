@@ -16,7 +16,5 @@ pub use effects::decide::{Divergence, Found, Request};
 pub use effects::recorder::{Close, Memory, RecordError, Recorder};
 pub use effects::system::now;
 pub use effects::tape::Halt;
-pub use executor::{
-    Executor, Fault, InputError, Journal, NewRun, PrepareError, Prepared, Ran,
-};
+pub use executor::{Executor, Fault, InputError, Journal, NewRun, PrepareError, Prepared, Ran};
 pub use replay::{Replay, Verdict};

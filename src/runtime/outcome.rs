@@ -1,6 +1,6 @@
 //! What the guest returned, held against what the revision declares.
 
-use crate::journal::{Content, ErrorCode, Output, Outcome, RunError, Source};
+use crate::journal::{Content, ErrorCode, Outcome, Output, RunError, Source};
 use crate::json::Json;
 use crate::revision::{Limits, OutputType, Schema};
 use crate::runtime::effects::merge_sources;
@@ -35,10 +35,12 @@ pub fn check(
         (GuestContent::Document(text), OutputType::Document) => {
             Outcome::Done(Output { content: Content::Document(text), sources })
         }
-        (GuestContent::Json(text), OutputType::Json) => match checked_json(&text, declared.schema) {
-            Ok(json) => Outcome::Done(Output { content: Content::Json(json), sources }),
-            Err(message) => error(ErrorCode::InvalidOutput, message),
-        },
+        (GuestContent::Json(text), OutputType::Json) => {
+            match checked_json(&text, declared.schema) {
+                Ok(json) => Outcome::Done(Output { content: Content::Json(json), sources }),
+                Err(message) => error(ErrorCode::InvalidOutput, message),
+            }
+        }
         (GuestContent::Document(_), OutputType::Json) => error(
             ErrorCode::InvalidOutput,
             "the output is a document, the manifest declares `json`".to_owned(),

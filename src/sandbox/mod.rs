@@ -15,7 +15,9 @@ mod stdio;
 mod wasi;
 mod world;
 
-pub use bindings::exports::reenact::agent::guest::{Content as GuestContent, Output as GuestOutput};
+pub use bindings::exports::reenact::agent::guest::{
+    Content as GuestContent, Output as GuestOutput,
+};
 pub use engine::fingerprint;
 pub use program::{COMPILE_TIMEOUT, LoadError, Program, Sandbox};
 pub use run::{End, Finished, Job};

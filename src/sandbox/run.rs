@@ -196,7 +196,7 @@ fn why<W>(error: &wasmtime::Error, host: &Host<W>) -> End {
     }
     let mut run_error = RunError {
         code: ErrorCode::Trap,
-        message: error.root_cause().to_string(),
+        message: error.root_cause().to_string().trim_start_matches("wasm trap: ").to_owned(),
         details: None,
         backtrace: backtrace(error),
     };

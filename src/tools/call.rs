@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 use tokio::task::{JoinError, JoinSet};
 
@@ -18,7 +17,7 @@ use super::catalogue::{Catalogue, GrantError};
 use super::{Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec, clip};
 use crate::journal::{Answer, GrantedTool, ToolOutput};
 use crate::json::Json;
-use crate::revision::Limits;
+use crate::revision::{Limits, Schema};
 
 /// An answer names where it comes from; more than this is noise, and every
 /// source is kept in the journal and in the run's result.
@@ -52,7 +51,7 @@ impl From<&Limits> for ToolLimits {
 /// A tool that is ready to be called.
 pub(super) struct Tool {
     spec: ToolSpec,
-    arguments: Validator,
+    arguments: Schema,
     provider: Arc<dyn Provider>,
 }
 
@@ -72,11 +71,7 @@ impl Tool {
         {
             return Err(refuse(format!("is not named `{of}.…`")));
         }
-        // Patterns run in linear time: arguments come from guests.
-        let arguments = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .with_pattern_options(PatternOptions::regex())
-            .build(&spec.parameters)
+        let arguments = Schema::compile(&spec.parameters)
             .map_err(|cause| refuse(format!("has an unusable schema: {cause}")))?;
         Ok(Self { spec, arguments, provider })
     }
@@ -100,14 +95,10 @@ impl Tool {
         let invalid = |why: String| error(ToolErrorCode::InvalidArguments, clip(&why, MAX_MESSAGE));
         let value = serde_json::from_str(arguments)
             .map_err(|cause| invalid(format!("the arguments of `{name}` are not JSON: {cause}")))?;
-        self.arguments.validate(&value).map_err(|problem| {
-            // Masked, because a message should not repeat a megabyte of arguments.
-            let (place, problem) = (problem.instance_path(), problem.masked());
-            let place = match place.as_str() {
-                "" => String::new(),
-                pointer => format!(" at `{pointer}`"),
-            };
-            invalid(format!("the arguments of `{name}` do not fit its schema{place}: {problem}"))
+        self.arguments.check(&value).map_err(|violations| {
+            let violations: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            let violations = violations.join("; ");
+            invalid(format!("the arguments of `{name}` do not fit its schema: {violations}"))
         })?;
         Ok(value)
     }

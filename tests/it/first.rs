@@ -18,7 +18,8 @@ async fn the_research_agent_runs_and_replays() {
 #[test]
 fn the_command_line_runs_and_replays() {
     let home = Home::new();
-    let run = home.json(&["run", "guest-examples/minimal", "--input", r#"{"name":"Ada"}"#, "--json"]);
+    let run =
+        home.json(&["run", "guest-examples/minimal", "--input", r#"{"name":"Ada"}"#, "--json"]);
     assert_eq!(run["resultData"]["result"], "Hello, Ada!");
     let replay = home.json(&["replay", run["id"].as_str().unwrap(), "--json"]);
     assert_eq!(replay["same"], true);

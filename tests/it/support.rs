@@ -7,7 +7,9 @@ use std::process::{Command, Output};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use reenact::build::{self, BuildOutput};
-use reenact::journal::{Body, Chain, Content, Encoded, Entry, ErrorCode, Outcome, RunError, verify_all};
+use reenact::journal::{
+    Body, Chain, Content, Encoded, Entry, ErrorCode, Outcome, RunError, verify_all,
+};
 use reenact::revision::{Limits, Manifest, Revision, seal};
 use reenact::runtime::{
     Canceller, Control, Executor, Journal, Memory, NewRun, Prepared, Ran, Replay,

@@ -4,7 +4,7 @@ use super::{style, text};
 use crate::journal::{Answer, Body, Entry, Micros, Outcome, Stream};
 
 /// Width of the column for kinds; the longest of the standard ones fits.
-const KIND: usize = 12;
+const KIND: usize = 19;
 
 /// Turns entries into lines, in order. Remembers what later entries refer to.
 #[derive(Debug)]

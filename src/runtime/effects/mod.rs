@@ -202,7 +202,8 @@ impl Effects {
         let limits = self.started.limits;
         let count = calls.len() as u64;
         if count > limits.calls_at_once {
-            let message = format!("{count} tool calls at once, the limit is {}", limits.calls_at_once);
+            let message =
+                format!("{count} tool calls at once, the limit is {}", limits.calls_at_once);
             return self.end(ErrorCode::TooManyToolCalls, message);
         }
         if self.counts.tool_calls + count > limits.tool_calls {
@@ -485,7 +486,9 @@ fn clip(name: &str) -> String {
 fn recorded_arguments(text: &str, limit: u64) -> Json {
     if text.len() as u64 > limit {
         let digest = Digest::of(text.as_bytes());
-        return Json::from_value(&json!({ "$tooLarge": { "bytes": text.len(), "digest": digest } }));
+        return Json::from_value(
+            &json!({ "$tooLarge": { "bytes": text.len(), "digest": digest } }),
+        );
     }
     Json::parse(text).unwrap_or_else(|_| Json::from_value(&json!({ "$notJson": text })))
 }
