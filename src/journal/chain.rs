@@ -4,7 +4,7 @@
 //! last hash stands for the whole journal. Each hash is stored beside its
 //! entry: damage is found at the entry that it struck.
 
-use crate::journal::Entry;
+use crate::journal::{Entry, Micros};
 use crate::revision::Digest;
 
 /// What the hash of the first entry is chained to: SHA-256 of no bytes at all
@@ -26,6 +26,8 @@ pub struct Encoded {
 pub struct Chain {
     next_seq: u64,
     head: Digest,
+    /// Time of the newest entry.
+    last_at: Micros,
 }
 
 /// Entry `index` cannot be what was written.
@@ -38,7 +40,7 @@ pub struct Damage {
 
 impl Default for Chain {
     fn default() -> Self {
-        Self { next_seq: 0, head: Digest::of(ROOT) }
+        Self { next_seq: 0, head: Digest::of(ROOT), last_at: 0 }
     }
 }
 
@@ -59,6 +61,7 @@ impl Chain {
         let bytes = serde_json::to_vec(entry).expect("an entry serialises");
         self.head = Digest::of_parts(&[self.head.as_bytes(), &bytes]);
         self.next_seq += 1;
+        self.last_at = entry.at;
         Encoded { seq: entry.seq, bytes, hash: self.head }
     }
 
@@ -79,8 +82,12 @@ impl Chain {
         if entry.seq != index {
             return Err(damage(format!("it calls itself number {}", entry.seq)));
         }
+        if entry.at < self.last_at {
+            return Err(damage(format!("it is older than the one before: {}", entry.at)));
+        }
         self.head = hash;
         self.next_seq += 1;
+        self.last_at = entry.at;
         Ok(entry)
     }
 }

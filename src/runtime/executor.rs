@@ -191,7 +191,7 @@ async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fau
     let body = Body::Ended(Box::new(ended.clone()));
     tape.put(super::effects::decide::Request { fuel, body }, u64::MAX)?;
     tape.finish(Close { code, fuel, at: tape.now() }).await?;
-    Ok(Ran { ended, fuel, entries: tape.len(), head: tape.head() })
+    Ok(Ran { ended, fuel, entries: tape.entries(), head: tape.head() })
 }
 
 fn interrupted(

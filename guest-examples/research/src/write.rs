@@ -123,7 +123,7 @@ fn limits(report: &Report) -> String {
     ];
     if report.search_truncated {
         limits.push(format!(
-            "The search stopped at {}: other files may say more.",
+            "The search answered {} and left others out.",
             count(report.lines_found, "match")
         ));
     }
@@ -240,7 +240,7 @@ Also mentioned at 20.
 ## Limits of this research
 
 - The search is for these very words on one line: other words for the same thing, and mentions that run over a line's end, are not found.
-- The search stopped at 3 matches: other files may say more.
+- The search answered 3 matches and left others out.
 - Found and not read, for having fewer mentions: `c.md`.
 - Of `a.md`, the first 100 of 250 bytes were read.
 - `b.md` could not be read (not a text file).

@@ -39,7 +39,7 @@ impl Lines {
             Body::SpanClosed(span) => {
                 let (at, kind) = self.spans.get(span.span as usize)?.clone();
                 let said = format!("◂ {}", text::plain(&span.data.to_value()));
-                return Some(self.format(entry, &kind, &said, Some(entry.at - at)));
+                return Some(self.format(entry, &kind, &said, Some(entry.at.saturating_sub(at))));
             }
             Body::Log(log) => {
                 let kind = if log.stream == Stream::Stderr { "stderr" } else { "stdout" };
@@ -58,16 +58,25 @@ impl Lines {
                 };
                 let room = self.width.saturating_sub(answer.chars().count() + 14).max(20);
                 let said = format!("{} → {answer}", text::line(&called, room));
-                return Some(self.format(entry, "tool_call", &said, Some(entry.at - at)));
+                return Some(self.format(
+                    entry,
+                    "tool_call",
+                    &said,
+                    Some(entry.at.saturating_sub(at)),
+                ));
             }
             Body::SleepStarted(sleep) => {
                 self.slept_at = entry.at;
                 let wait = text::duration(sleep.until.saturating_sub(entry.at));
                 ("sleep", format!("for {wait}, until {}", text::time(sleep.until)), None)
             }
-            Body::SleepEnded => ("woke", String::new(), Some(entry.at - self.slept_at)),
+            Body::SleepEnded => {
+                ("woke", String::new(), Some(entry.at.saturating_sub(self.slept_at)))
+            }
             Body::Ended(ended) => match &ended.outcome {
-                Outcome::Done(_) => ("done", String::new(), Some(entry.at - self.started_at)),
+                Outcome::Done(_) => {
+                    ("done", String::new(), Some(entry.at.saturating_sub(self.started_at)))
+                }
                 Outcome::Error(error) => (error.code.as_str(), error.message.clone(), None),
             },
         };
@@ -81,7 +90,8 @@ impl Lines {
     }
 
     fn format(&self, entry: &Entry, kind: &str, said: &str, took: Option<u64>) -> String {
-        let took = took.map(|took| format!(" ({})", text::duration(took))).unwrap_or_default();
+        let gap = if said.is_empty() { "" } else { " " };
+        let took = took.map(|took| format!("{gap}({})", text::duration(took))).unwrap_or_default();
         let said = text::line(said, self.width.saturating_sub(took.chars().count()));
         let at = entry.at.saturating_sub(self.started_at) as f64 / 1e6;
         let kind = format!("{:KIND$}", text::line(kind, KIND));

@@ -62,7 +62,7 @@ impl Tape {
     }
 
     /// Entries up to the position.
-    pub fn len(&self) -> u64 {
+    pub fn entries(&self) -> u64 {
         self.chain.next_seq()
     }
 
