@@ -188,7 +188,7 @@ async fn print(mut entries: UnboundedReceiver<Arc<Encoded>>, form: Events) {
             Events::Pretty => {
                 let Ok(entry) = serde_json::from_slice::<Entry>(&encoded.bytes) else { continue };
                 if let Body::Started(started) = &entry.body {
-                    note(header(started));
+                    spinner.suspend(|| note(header(started)));
                 }
                 if let Some(line) = lines.line(&entry) {
                     spinner.suspend(|| note(line));

@@ -122,10 +122,7 @@ fn limits(report: &Report) -> String {
             .to_string(),
     ];
     if report.search_truncated {
-        limits.push(format!(
-            "The search answered {} and left others out.",
-            count(report.lines_found, "match")
-        ));
+        limits.push("The search was cut short: there are more matches, or may be.".to_string());
     }
     if !report.passed_over.is_empty() {
         limits.push(format!(
@@ -240,7 +237,7 @@ Also mentioned at 20.
 ## Limits of this research
 
 - The search is for these very words on one line: other words for the same thing, and mentions that run over a line's end, are not found.
-- The search answered 3 matches and left others out.
+- The search was cut short: there are more matches, or may be.
 - Found and not read, for having fewer mentions: `c.md`.
 - Of `a.md`, the first 100 of 250 bytes were read.
 - `b.md` could not be read (not a text file).
