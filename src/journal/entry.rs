@@ -211,10 +211,21 @@ pub struct SleepStarted {
 pub struct Ended {
     pub outcome: Outcome,
     pub used: Used,
-    /// For a run that was interrupted in the middle of a computation: how many
-    /// times the guest had yielded by then. A replay stops at the same yield.
+    /// For a run that was interrupted while the guest did not wait: where. A
+    /// replay stops at the same place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub yields: Option<u64>,
+    pub interrupted_at: Option<Place>,
+}
+
+/// A place in a guest's execution where it can be interrupted. Every execution
+/// of the same run comes by the same places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// The guest's so-many-eth yield in the middle of a computation, from 1.
+    Yield(u64),
+    /// The guest's so-many-eth call into the host, from 1.
+    HostCall(u64),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 //! and a resumed run: they differ in the journal that they are given.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::control::{Control, Interrupt};
 use super::effects::decide::Precision;
@@ -11,7 +11,7 @@ use super::effects::tape::{Halt, Tape};
 use super::effects::{Effects, Stop, system};
 use super::outcome::{self, Declared};
 use crate::journal::{
-    Body, Chain, Encoded, Ended, Entry, FORMAT, Outcome, RunError, Started, Used,
+    Body, Chain, Encoded, Ended, Entry, FORMAT, Outcome, Place, RunError, Started, Used,
 };
 use crate::json::{InvalidJson, Json};
 use crate::revision::{Digest, InvalidManifest, Limits, Revision, Schema, Violation};
@@ -134,19 +134,13 @@ impl Executor {
         let tape = Tape::new(encoded, recorder, precision);
         let world = Effects::begin(started, config, tape, tools, control.clone())?;
 
-        let mut due = None;
+        let due = Arc::new(OnceLock::new());
+        let interrupt = interrupt_at(&interruption, control.clone(), Arc::clone(&due));
         let job = Job { world, input: job_input, limits, seed };
-        let finished = self.sandbox.run(&prepared.program, job, |yields| {
-            if interruption.as_ref().is_some_and(|(at, _)| *at == yields) {
-                return true;
-            }
-            due = control.due();
-            due.is_some()
-        });
-        let finished = finished.await;
+        let finished = self.sandbox.run(&prepared.program, job, interrupt).await;
         let mut effects = finished.world;
 
-        let mut yields = None;
+        let mut interrupted_at = None;
         let mut output_bytes = 0;
         let outcome = match finished.end {
             End::Returned(output) => {
@@ -156,9 +150,9 @@ impl Executor {
                 outcome::check(output, effects.sources(), &declared, &limits)
             }
             End::Failed(error) => Outcome::Error(outcome::trim(error, &limits)),
-            End::Interrupted => {
-                yields = Some(finished.yields);
-                Outcome::Error(interrupted(due, interruption, &control))
+            End::Interrupted(place) => {
+                interrupted_at = Some(place);
+                Outcome::Error(interrupted(due.get().copied(), interruption, &control))
             }
             End::Stopped => match effects.take_stop() {
                 Some(Stop::End(error)) => Outcome::Error(error),
@@ -177,7 +171,30 @@ impl Executor {
             output_bytes,
             journal_bytes: effects.tape().bytes(),
         };
-        close(effects, Ended { outcome, used, yields }, finished.fuel).await
+        close(effects, Ended { outcome, used, interrupted_at }, finished.fuel).await
+    }
+}
+
+/// Host calls between two looks at the clock: a call can take milliseconds, and
+/// a guest that makes many hardly computes, so it seldom yields.
+const LOOK_EVERY: u64 = 64;
+
+/// Whether to interrupt the guest at a place: where the record says so, or when
+/// it is due. What made it due is left in `found`.
+fn interrupt_at(
+    recorded: &Option<(Place, RunError)>,
+    control: Control,
+    found: Arc<OnceLock<Interrupt>>,
+) -> impl Fn(Place) -> bool + Send + Sync + 'static {
+    let recorded = recorded.as_ref().map(|(place, _)| *place);
+    move |place| {
+        if recorded == Some(place) {
+            return true;
+        }
+        if matches!(place, Place::HostCall(call) if call % LOOK_EVERY != 0) {
+            return false;
+        }
+        control.due().is_some_and(|due| found.set(due).is_ok())
     }
 }
 
@@ -196,7 +213,7 @@ async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fau
 
 fn interrupted(
     due: Option<Interrupt>,
-    recorded: Option<(u64, RunError)>,
+    recorded: Option<(Place, RunError)>,
     control: &Control,
 ) -> RunError {
     match (due, recorded) {
@@ -255,12 +272,12 @@ impl Journal {
         }
     }
 
-    /// The yield at which the record says that the run was interrupted, and why.
-    fn interruption(&self) -> Option<(u64, RunError)> {
+    /// Where the record says that the run was interrupted, and why.
+    fn interruption(&self) -> Option<(Place, RunError)> {
         let last: Entry = serde_json::from_slice(&self.encoded.last()?.bytes).ok()?;
         let Body::Ended(ended) = last.body else { return None };
         let Outcome::Error(error) = ended.outcome else { return None };
-        Some((ended.yields?, error))
+        Some((ended.interrupted_at?, error))
     }
 }
 

@@ -2,7 +2,6 @@
 //! with the fuel used so far, to the [`World`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{CallHook, Result, Store};
@@ -12,9 +11,10 @@ use super::bindings::Agent;
 use super::bindings::reenact::agent::{context, events, tools, types};
 use super::limiter::Limiter;
 use super::stdio::Lines;
+use super::turns::{Interrupted, Turns};
 use super::wasi::{Http, Timers};
 use super::world::{ToolRequest, World};
-use crate::journal::{Answer, ToolErrorCode};
+use crate::journal::{Answer, Place, ToolErrorCode};
 use crate::revision::Limits;
 
 pub struct Host<W> {
@@ -23,9 +23,9 @@ pub struct Host<W> {
     pub limits: Limits,
     /// Fuel used when the guest last called the host.
     pub fuel: u64,
-    /// Set while a host function waits, so that the executor can tell such a
-    /// wait from a computation that yields.
-    pub waiting: Arc<AtomicBool>,
+    /// Calls from the guest into the host so far.
+    pub host_calls: u64,
+    pub turns: Arc<Turns>,
     pub lines: Lines,
     pub wasi: WasiCtx,
     pub http: Http,
@@ -33,8 +33,8 @@ pub struct Host<W> {
     pub timers: Timers,
 }
 
-/// Brings the fuel count up to date before every host call, and writes what
-/// the guest printed after it.
+/// Before every host call, brings the fuel count up to date and looks whether
+/// the guest is to be interrupted; after it, writes what the guest printed.
 pub fn watch_calls<W: World>(store: &mut Store<Host<W>>) {
     store.call_hook(|mut context, hook| {
         match hook {
@@ -42,6 +42,10 @@ pub fn watch_calls<W: World>(store: &mut Store<Host<W>>) {
                 let left = context.get_fuel()?;
                 let host = context.data_mut();
                 host.fuel = host.limits.fuel.saturating_sub(left);
+                host.host_calls += 1;
+                if host.turns.interrupt_at(Place::HostCall(host.host_calls)) {
+                    return Err(Interrupted.into());
+                }
             }
             CallHook::ReturningFromHost => context.data_mut().write_lines()?,
             CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
@@ -68,10 +72,10 @@ impl<W: World> Host<W> {
     where
         F: Future<Output = Result<T, super::world::Stopped>> + Send + 'a,
     {
-        let waiting = self.waiting.clone();
-        waiting.store(true, Ordering::Relaxed);
+        let turns = Arc::clone(&self.turns);
+        turns.set_waiting(true);
         let answer = request(&mut self.world, self.fuel).await;
-        waiting.store(false, Ordering::Relaxed);
+        turns.set_waiting(false);
         Ok(answer?)
     }
 

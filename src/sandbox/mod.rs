@@ -12,6 +12,7 @@ mod limiter;
 mod program;
 mod run;
 mod stdio;
+mod turns;
 mod wasi;
 mod world;
 

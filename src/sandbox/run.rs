@@ -1,7 +1,6 @@
 //! One instance from its birth to its end, and what that end means.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use serde_json::json;
@@ -14,9 +13,10 @@ use super::host::{self, Host};
 use super::limiter::Limiter;
 use super::program::{Program, Sandbox};
 use super::stdio::Lines;
+use super::turns::Turns;
 use super::wasi;
 use super::world::{Stopped, World};
-use crate::journal::{ErrorCode, RunError, Source};
+use crate::journal::{ErrorCode, Place, RunError, Source};
 use crate::json::Json;
 use crate::revision::Limits;
 
@@ -39,8 +39,8 @@ pub enum End {
     /// The guest returned; nothing about its output is checked yet.
     Returned(guest::Output),
     Failed(RunError),
-    /// `interrupt` said so at a yield.
-    Interrupted,
+    /// `interrupt` said so.
+    Interrupted(Place),
     /// The world stopped the guest and knows why.
     Stopped,
     /// This machine could not do what the limits promise. Not the guest's doing.
@@ -53,8 +53,6 @@ pub struct Finished<W> {
     pub end: End,
     /// Fuel used, exactly.
     pub fuel: u64,
-    /// Times that the guest yielded in the middle of a computation.
-    pub yields: u64,
     /// Largest size of all memories together, in bytes.
     pub memory_bytes: u64,
     /// Largest size of all tables together.
@@ -64,17 +62,16 @@ pub struct Finished<W> {
 impl<W: World> Sandbox<W> {
     /// Instantiates `program` and calls its `run`.
     ///
-    /// `interrupt` is asked whenever the guest yields, with the number of
-    /// yields so far; if it answers true the guest ends there. A guest yields
-    /// at the same instructions in every run.
+    /// `interrupt` is asked at each place where the guest can be interrupted; if
+    /// it answers true the guest ends there.
     pub async fn run(
         &self,
         program: &Program<W>,
         job: Job<W>,
-        mut interrupt: impl FnMut(u64) -> bool + Send,
+        interrupt: impl Fn(Place) -> bool + Send + Sync + 'static,
     ) -> Finished<W> {
-        let waiting = Arc::new(AtomicBool::new(false));
-        let mut store = self.store(job.world, &job.limits, job.seed, waiting.clone());
+        let turns = Arc::new(Turns::new(interrupt));
+        let mut store = self.store(job.world, &job.limits, job.seed, turns.clone());
         let mut yields = 0;
         let result = {
             let call = async {
@@ -84,10 +81,13 @@ impl<W: World> Sandbox<W> {
             let mut call = std::pin::pin!(call);
             std::future::poll_fn(|context| match call.as_mut().poll(context) {
                 Poll::Ready(result) => Poll::Ready(Some(result)),
-                Poll::Pending if waiting.load(Ordering::Relaxed) => Poll::Pending,
+                Poll::Pending if turns.is_waiting() => Poll::Pending,
                 Poll::Pending => {
                     yields += 1;
-                    if interrupt(yields) { Poll::Ready(None) } else { Poll::Pending }
+                    match turns.interrupt_at(Place::Yield(yields)) {
+                        true => Poll::Ready(None),
+                        false => Poll::Pending,
+                    }
                 }
             })
             .await
@@ -98,18 +98,18 @@ impl<W: World> Sandbox<W> {
         host.fuel = fuel;
         host.lines.finish();
         let written = host.write_lines();
-        let end = match result {
-            None => End::Interrupted,
+        let end = match (turns.interrupted(), result) {
+            (Some(place), _) => End::Interrupted(place),
             // Lines without an end are written last; the world may have had enough.
-            Some(_) if written.is_err() => End::Stopped,
-            Some(Ok(Ok(output))) => End::Returned(output),
-            Some(Ok(Err(failure))) => End::Failed(given_up(failure)),
-            Some(Err(error)) => why(&error, &host),
+            (None, _) if written.is_err() => End::Stopped,
+            (None, Some(Ok(Ok(output)))) => End::Returned(output),
+            (None, Some(Ok(Err(failure)))) => End::Failed(given_up(failure)),
+            (None, Some(Err(error))) => why(&error, &host),
+            (None, None) => unreachable!("a call is given up only where it is interrupted"),
         };
         Finished {
             end,
             fuel,
-            yields,
             memory_bytes: host.limiter.peak_memory(),
             table_elements: host.limiter.peak_table(),
             world: host.world,
@@ -121,7 +121,7 @@ impl<W: World> Sandbox<W> {
         world: W,
         limits: &Limits,
         seed: [u8; 32],
-        waiting: Arc<AtomicBool>,
+        turns: Arc<Turns>,
     ) -> Store<Host<W>> {
         let lines = Lines::default();
         let mut table = ResourceTable::new();
@@ -131,7 +131,8 @@ impl<W: World> Sandbox<W> {
             limiter: Limiter::new(limits.memory_bytes, limits.table_elements),
             limits: *limits,
             fuel: 0,
-            waiting,
+            turns,
+            host_calls: 0,
             wasi: wasi::context(seed, &lines),
             lines,
             http: wasi::Http::default(),

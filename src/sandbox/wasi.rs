@@ -35,7 +35,7 @@ use crate::journal::{Micros, Stream};
 
 /// Bytes that a guest can draw from the random stream in one call. Larger
 /// draws trap; guests draw tens of bytes at a time.
-const MAX_RANDOM: u64 = 1 << 20;
+const MAX_RANDOM: u64 = 64 << 10;
 
 /// When each pollable that is a timer fires, by its number in the resource table.
 pub type Timers = HashMap<u32, Micros>;
@@ -143,6 +143,10 @@ impl<W: World> Host<W> {
 
 impl<W: World> poll::Host for Host<W> {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> Result<Vec<u32>> {
+        // A list may name the same pollable many times, at no cost to the guest.
+        if pollables.len() as u64 > self.limits.handles {
+            wasmtime::bail!("`poll` was called with more than {} pollables", self.limits.handles);
+        }
         let mut ready = Vec::new();
         let mut earliest: Option<(Micros, u32)> = None;
         for (index, pollable) in (0..).zip(&pollables) {

@@ -73,7 +73,7 @@ pub fn ends_wait(entry: &Entry) -> Option<&crate::journal::RunError> {
     let Body::Ended(ended) = &entry.body else { return None };
     let Outcome::Error(error) = &ended.outcome else { return None };
     let codes = [ErrorCode::Cancelled, ErrorCode::Deadline, ErrorCode::JournalTooLarge];
-    (codes.contains(&error.code) && ended.yields.is_none()).then_some(error)
+    (codes.contains(&error.code) && ended.interrupted_at.is_none()).then_some(error)
 }
 
 /// The body without what another engine, version or processor may do otherwise.
@@ -81,7 +81,7 @@ fn portable(body: &Body) -> Body {
     let mut body = body.clone();
     if let Body::Ended(ended) = &mut body {
         ended.used.journal_bytes = 0;
-        ended.yields = None;
+        ended.interrupted_at = None;
         if let Outcome::Error(error) = &mut ended.outcome {
             error.backtrace.clear();
             if error.code == ErrorCode::Trap {
@@ -95,17 +95,17 @@ fn portable(body: &Body) -> Body {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Ended, Event, RunError, Used};
+    use crate::journal::{Ended, Event, Place, RunError, Used};
     use crate::json::Json;
 
     fn event(data: &str) -> Body {
         Body::Event(Event { kind: "planning".to_owned(), data: Json::parse(data).unwrap() })
     }
 
-    fn ended(code: ErrorCode, message: &str, yields: Option<u64>) -> Body {
+    fn ended(code: ErrorCode, message: &str, interrupted_at: Option<Place>) -> Body {
         let error = RunError { code, message: message.into(), details: None, backtrace: vec![] };
         let outcome = Outcome::Error(error);
-        Body::Ended(Box::new(Ended { outcome, used: Used::default(), yields }))
+        Body::Ended(Box::new(Ended { outcome, used: Used::default(), interrupted_at }))
     }
 
     fn entry(fuel: u64, body: Body) -> Entry {
@@ -158,7 +158,7 @@ mod tests {
     fn only_an_end_from_outside_ends_a_wait() {
         assert!(ends_wait(&entry(1, ended(ErrorCode::Cancelled, "", None))).is_some());
         assert!(ends_wait(&entry(1, ended(ErrorCode::Deadline, "", None))).is_some());
-        assert!(ends_wait(&entry(1, ended(ErrorCode::Cancelled, "", Some(2)))).is_none());
+        assert!(ends_wait(&entry(1, ended(ErrorCode::Cancelled, "", Some(Place::Yield(2))))).is_none());
         assert!(ends_wait(&entry(1, ended(ErrorCode::Trap, "", None))).is_none());
         assert!(ends_wait(&entry(1, event("1"))).is_none());
     }
