@@ -5,17 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::control::{Control, Interrupt};
-use super::effects::decide::Precision;
-use super::effects::recorder::{Close, Recorder};
+use super::effects::recorder::Close;
 use super::effects::tape::{Halt, Tape};
-use super::effects::{Effects, Stop, system};
+use super::effects::{Effects, Stop};
 use super::outcome::{self, Declared};
-use crate::journal::{
-    Body, Chain, Encoded, Ended, Entry, FORMAT, Outcome, Place, RunError, Started, Used,
-};
-use crate::json::{InvalidJson, Json};
-use crate::revision::{Digest, InvalidManifest, Limits, Revision, Schema, Violation};
-use crate::sandbox::{self, End, Job, LoadError, Program, Sandbox};
+use super::start::Journal;
+use crate::journal::{Body, Ended, FORMAT, Outcome, Place, RunError, Used};
+use crate::revision::{Digest, InvalidManifest, Revision, Schema};
+use crate::sandbox::{End, Job, LoadError, Program, Sandbox};
 use crate::tools::RunTools;
 
 /// Executes runs, any number at a time.
@@ -29,8 +26,8 @@ pub struct Prepared {
     /// Whether the compiled code came from the cache.
     pub cached: bool,
     program: Program<Effects>,
-    input: Schema,
-    output: Option<Schema>,
+    pub(super) input: Schema,
+    pub(super) output: Option<Schema>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -39,21 +36,6 @@ pub enum PrepareError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Manifest(#[from] InvalidManifest),
-}
-
-/// The input is not what the revision takes.
-#[derive(Debug, thiserror::Error)]
-pub enum InputError {
-    #[error("the input has {bytes} bytes, the limit is {limit}")]
-    TooLarge { bytes: u64, limit: u64 },
-    #[error("the input is {0}")]
-    NotJson(#[from] InvalidJson),
-    #[error("the input does not fit the input schema of `{agent}`{}", list(.violations))]
-    Invalid { agent: String, violations: Vec<Violation> },
-}
-
-fn list(violations: &[Violation]) -> String {
-    violations.iter().map(|violation| format!("\n  {violation}")).collect()
 }
 
 /// A run that has ended.
@@ -233,101 +215,4 @@ fn seed_of(hex: &str) -> [u8; 32] {
     let mut seed = [0; 32];
     let _ = hex::decode_to_slice(hex, &mut seed);
     seed
-}
-
-/// A run's journal as it is handed to the executor.
-pub struct Journal {
-    encoded: Vec<Encoded>,
-    recorder: Option<Box<dyn Recorder>>,
-    precision: Precision,
-}
-
-impl Journal {
-    /// A record that may not grow, for a replay.
-    pub fn closed(encoded: Vec<Encoded>) -> Self {
-        let mut journal = Self { encoded, recorder: None, precision: Precision::Exact };
-        if journal.started().is_ok_and(|started| started.engine != sandbox::fingerprint()) {
-            journal.precision = Precision::Content;
-        }
-        journal
-    }
-
-    /// A record that goes on: a new run's first entry, or a run to be resumed.
-    pub fn open(encoded: Vec<Encoded>, recorder: Box<dyn Recorder>) -> Self {
-        Self { encoded, recorder: Some(recorder), precision: Precision::Exact }
-    }
-
-    /// How closely a replay of it compares.
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    /// What the first entry says.
-    pub fn started(&self) -> Result<Started, Fault> {
-        let first = self.encoded.first().ok_or(Fault::NoStart)?;
-        let entry = Chain::default().verify(first).map_err(Halt::from)?;
-        match entry.body {
-            Body::Started(started) => Ok(*started),
-            _ => Err(Fault::NoStart),
-        }
-    }
-
-    /// Where the record says that the run was interrupted, and why.
-    fn interruption(&self) -> Option<(Place, RunError)> {
-        let last: Entry = serde_json::from_slice(&self.encoded.last()?.bytes).ok()?;
-        let Body::Ended(ended) = last.body else { return None };
-        let Outcome::Error(error) = ended.outcome else { return None };
-        Some((ended.interrupted_at?, error))
-    }
-}
-
-/// A run that has not started yet.
-#[derive(Debug, Clone)]
-pub struct NewRun {
-    pub started: Started,
-    /// The journal's first entry.
-    pub first: Encoded,
-    /// Time of the first entry.
-    pub at: crate::journal::Micros,
-}
-
-impl NewRun {
-    /// Checks the input and fixes everything that decides about the run.
-    pub fn plan(
-        prepared: &Prepared,
-        input: &str,
-        limits: Limits,
-        tools: &RunTools,
-    ) -> Result<Self, InputError> {
-        let manifest = &prepared.revision.manifest;
-        let bytes = input.len() as u64;
-        if bytes > limits.input_bytes {
-            return Err(InputError::TooLarge { bytes, limit: limits.input_bytes });
-        }
-        let input = Json::parse(input)?;
-        prepared.input.check(&input.to_value()).map_err(|violations| InputError::Invalid {
-            agent: manifest.name.to_string(),
-            violations,
-        })?;
-        let started = Started {
-            format: FORMAT,
-            run: system::run_id(),
-            agent: manifest.name.to_string(),
-            revision: prepared.revision.digest,
-            input,
-            seed: hex::encode(system::seed()),
-            limits,
-            tools: tools.granted(),
-            engine: sandbox::fingerprint(),
-        };
-        Ok(Self::of(started))
-    }
-
-    /// The run that `started` describes, starting now.
-    pub fn of(started: Started) -> Self {
-        let at = system::now();
-        let body = Body::Started(Box::new(started.clone()));
-        let first = Chain::default().push(&Entry { seq: 0, at, fuel: 0, body });
-        Self { started, first, at }
-    }
 }

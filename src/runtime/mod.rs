@@ -9,6 +9,7 @@ pub mod effects;
 mod executor;
 mod outcome;
 mod replay;
+mod start;
 
 pub use control::{Canceller, Control, Interrupt};
 pub use durable::DurableRun;
@@ -16,5 +17,6 @@ pub use effects::decide::{Divergence, Found, Request};
 pub use effects::recorder::{Close, Memory, RecordError, Recorder};
 pub use effects::system::now;
 pub use effects::tape::Halt;
-pub use executor::{Executor, Fault, InputError, Journal, NewRun, PrepareError, Prepared, Ran};
+pub use executor::{Executor, Fault, PrepareError, Prepared, Ran};
 pub use replay::{Replay, Verdict};
+pub use start::{InputError, Journal, NewRun};

@@ -3,7 +3,8 @@
 use super::control::Control;
 use super::effects::decide::{Divergence, Precision};
 use super::effects::tape::Halt;
-use super::executor::{Executor, Fault, Journal, Prepared, Ran};
+use super::executor::{Executor, Fault, Prepared, Ran};
+use super::start::Journal;
 use crate::journal::{Body, Damage, Encoded, Fingerprint, verify_prefix};
 use crate::sandbox;
 

@@ -3,12 +3,12 @@
 //! ```text
 //! DIR/
 //!   1f6a…/            hash of wasmtime's version and every setting that code depends on
-//!     3b0c….cwasm     SHA-256 of the rest of the file, then compiled code of revision 3b0c…
+//!     3b0c….cwasm     SHA-256 of 3b0c… and the rest of the file, then compiled code of revision 3b0c…
 //! ```
 //!
 //! Compiled code is native code: the folder must belong to this user alone. A
-//! file that is damaged or from other settings is never trusted; it is as if
-//! it were not there.
+//! file that is damaged, renamed or from other settings is never trusted; it is
+//! as if it were not there.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -41,7 +41,7 @@ impl Cache {
             return None;
         }
         let code = bytes.split_off(HASH_BYTES);
-        if Digest::of(&code).as_bytes()[..] != bytes[..] {
+        if seal(revision, &code).as_bytes()[..] != bytes[..] {
             tracing::warn!("compiled code of {revision} is damaged and will be compiled again");
             return None;
         }
@@ -52,7 +52,7 @@ impl Cache {
     pub fn put(&self, revision: &Digest, code: &[u8]) -> io::Result<()> {
         create_private_dir(&self.dir)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        file.write_all(Digest::of(code).as_bytes())?;
+        file.write_all(seal(revision, code).as_bytes())?;
         file.write_all(code)?;
         file.persist(self.path(revision))?;
         Ok(())
@@ -61,6 +61,11 @@ impl Cache {
     pub fn path(&self, revision: &Digest) -> PathBuf {
         self.dir.join(format!("{}.cwasm", revision.hex()))
     }
+}
+
+/// Binds code to its revision, so that one revision's file cannot stand in for another's.
+fn seal(revision: &Digest, code: &[u8]) -> Digest {
+    Digest::of_parts(&[revision.as_bytes(), code])
 }
 
 fn create_private_dir(dir: &Path) -> io::Result<()> {

@@ -158,7 +158,9 @@ mod tests {
     fn only_an_end_from_outside_ends_a_wait() {
         assert!(ends_wait(&entry(1, ended(ErrorCode::Cancelled, "", None))).is_some());
         assert!(ends_wait(&entry(1, ended(ErrorCode::Deadline, "", None))).is_some());
-        assert!(ends_wait(&entry(1, ended(ErrorCode::Cancelled, "", Some(Place::Yield(2))))).is_none());
+        assert!(
+            ends_wait(&entry(1, ended(ErrorCode::Cancelled, "", Some(Place::Yield(2))))).is_none()
+        );
         assert!(ends_wait(&entry(1, ended(ErrorCode::Trap, "", None))).is_none());
         assert!(ends_wait(&entry(1, event("1"))).is_none());
     }

@@ -1,5 +1,8 @@
 //! A journal with a position: before it, the record; after it, what is new.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::decide::{Decision, Divergence, Found, Precision, Request, decide, diverged};
 use super::recorder::{Close, RecordError, Recorder};
 use super::system;
@@ -19,6 +22,17 @@ pub struct Tape {
     chain: Chain,
     last_at: Micros,
     bytes: u64,
+    used_up: UsedUp,
+}
+
+/// Tells, while the guest has the tape, whether its record is used up.
+#[derive(Clone, Default)]
+pub struct UsedUp(Arc<AtomicBool>);
+
+impl UsedUp {
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The journal does not go on from here.
