@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::control::{Control, Interrupt};
 use super::effects::recorder::Close;
-use super::effects::tape::{Halt, Tape};
+use super::effects::tape::{Halt, Tape, UsedUp};
 use super::effects::{Effects, Stop};
 use super::outcome::{self, Declared};
 use super::start::Journal;
@@ -114,10 +114,11 @@ impl Executor {
         let config = config_of(revision);
         let Journal { encoded, recorder, precision } = journal;
         let tape = Tape::new(encoded, recorder, precision);
+        let used_up = tape.used_up();
         let world = Effects::begin(started, config, tape, tools, control.clone())?;
 
         let due = Arc::new(OnceLock::new());
-        let interrupt = interrupt_at(&interruption, control.clone(), Arc::clone(&due));
+        let interrupt = interrupt_at(&interruption, used_up, control.clone(), Arc::clone(&due));
         let job = Job { world, input: job_input, limits, seed };
         let finished = self.sandbox.run(&prepared.program, job, interrupt).await;
         let mut effects = finished.world;
@@ -162,9 +163,11 @@ impl Executor {
 const LOOK_EVERY: u64 = 64;
 
 /// Whether to interrupt the guest at a place: where the record says so, or when
-/// it is due. What made it due is left in `found`.
+/// it is due. What made it due is left in `found`. A cancel or a deadline that
+/// came while a run was not under way cannot end it before its record does.
 fn interrupt_at(
     recorded: &Option<(Place, RunError)>,
+    used_up: UsedUp,
     control: Control,
     found: Arc<OnceLock<Interrupt>>,
 ) -> impl Fn(Place) -> bool + Send + Sync + 'static {
@@ -173,7 +176,7 @@ fn interrupt_at(
         if recorded == Some(place) {
             return true;
         }
-        if matches!(place, Place::HostCall(call) if call % LOOK_EVERY != 0) {
+        if !used_up.get() || matches!(place, Place::HostCall(call) if call % LOOK_EVERY != 0) {
             return false;
         }
         control.due().is_some_and(|due| found.set(due).is_ok())

@@ -61,13 +61,27 @@ impl Tape {
     ) -> Self {
         let (entries, damage) = verify_prefix(&encoded);
         let recorded = entries.into_iter().zip(encoded).collect();
-        let chain = Chain::default();
-        Self { recorded, position: 0, damage, recorder, precision, chain, last_at: 0, bytes: 0 }
+        Self {
+            recorded,
+            position: 0,
+            damage,
+            recorder,
+            precision,
+            chain: Chain::default(),
+            last_at: 0,
+            bytes: 0,
+            used_up: UsedUp::default(),
+        }
     }
 
     /// Time of the newest entry.
     pub fn now(&self) -> Micros {
         self.last_at
+    }
+
+    /// A view of whether the record is used up that follows the position.
+    pub fn used_up(&self) -> UsedUp {
+        self.used_up.clone()
     }
 
     /// Hash of the newest entry.
@@ -152,6 +166,7 @@ impl Tape {
         self.last_at = entry.at;
         self.bytes += encoded.bytes.len() as u64;
         self.position += 1;
+        self.used_up.0.store(!self.is_recorded(), Ordering::Relaxed);
         Ok(())
     }
 
