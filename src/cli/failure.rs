@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::exit;
 use super::render::style;
+use super::render::text::safe;
 
 /// A command that failed.
 #[derive(Debug)]
@@ -35,14 +36,15 @@ impl Failure {
 
     /// The error and its causes, without hint and colour.
     pub fn one_line(&self) -> String {
-        format!("{:#}", self.error)
+        safe(&format!("{:#}", self.error))
     }
 
+    /// Errors quote files, names and inputs that somebody else may have made.
     fn text(&self) -> String {
-        let mut text = format!("{}: {}", style::bad("error"), self.error);
-        let mut last = self.error.to_string();
+        let mut last = safe(&self.error.to_string());
+        let mut text = format!("{}: {last}", style::bad("error"));
         for cause in self.error.chain().skip(1) {
-            let cause = cause.to_string();
+            let cause = safe(&cause.to_string());
             // Errors often repeat their cause in their own text.
             if !last.contains(&cause) {
                 let _ = write!(text, "\n  caused by: {cause}");
@@ -50,7 +52,7 @@ impl Failure {
             last = cause;
         }
         if let Some(hint) = self.hint.clone().or_else(|| hint_of(&self.error)) {
-            let _ = write!(text, "\n\n{}: {hint}", style::label("hint"));
+            let _ = write!(text, "\n\n{}: {}", style::label("hint"), safe(&hint));
         }
         text
     }
