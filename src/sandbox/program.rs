@@ -6,9 +6,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
 use super::bindings::AgentPre;
+use super::bindings::exports::reenact::agent::guest::{Failure, Output};
 use super::cache::Cache;
 use super::host::Host;
 use super::world::World;
@@ -99,6 +101,7 @@ impl<W: World> Sandbox<W> {
         let wrong = |error: wasmtime::Error| LoadError::WrongTypes(chain(&error));
         let pre = self.linker.instantiate_pre(&component).map_err(wrong)?;
         let pre = AgentPre::new(pre).map_err(wrong)?;
+        check_run(&component).map_err(wrong)?;
         Ok(Program { pre, cached })
     }
 
@@ -128,6 +131,23 @@ impl<W: World> Sandbox<W> {
         // cache: a folder private to this user, whose files are only taken
         // when their content has the hash that was written with them.
         unsafe { Component::deserialize(&self.engine, code) }.ok()
+    }
+}
+
+/// Checks the type of the one function that is called. Linking finds out about
+/// imports; about exports wasmtime says nothing until an instance is there, and
+/// that would be in the middle of a run.
+fn check_run(component: &Component) -> wasmtime::Result<()> {
+    let not_there = || wasmtime::Error::msg("it exports no function `run` in `guest`");
+    let (_, guest) =
+        component.get_export(None, "reenact:agent/guest@0.1.0").ok_or_else(not_there)?;
+    match component.get_export(Some(&guest), "run") {
+        Some((ComponentItem::ComponentFunc(run), _)) => run
+            .typecheck::<(String,), (Result<Output, Failure>,)>(
+                &component.component_type().instance_type(),
+            )
+            .map_err(|error| error.context("`run` has the wrong type")),
+        _ => Err(not_there()),
     }
 }
 
