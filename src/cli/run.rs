@@ -63,9 +63,9 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     let config = context.config(global, &args.grants)?;
     let input = read_input(&args.input)?;
-    let revision = target::resolve(&context, &args.target)?;
+    let target = target::resolve(&context, &args.target)?;
     let executor = context.executor()?;
-    let prepared = prepare(&executor, revision)?;
+    let prepared = prepare(&executor, Arc::clone(&target.revision))?;
 
     let manifest = &prepared.revision.manifest;
     let limits = Limits::effective(&manifest.limits, &config.limits);
@@ -75,6 +75,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     hint_at_grants(manifest, &tools);
     let plan = NewRun::plan(&prepared, &input, limits, &tools)?;
     let id = plan.started.run.clone();
+    target.keep(&context)?;
 
     let (canceller, control) = Control::live(plan.at, limits.deadline_ms);
     let watch = tokio::spawn(cancel_on_ctrl_c(canceller));

@@ -39,19 +39,34 @@ impl Source {
     }
 }
 
-/// Builds, reads or looks up a revision. What is not in the registry yet is
-/// stored there as a draft, so that its runs can be replayed.
-pub fn resolve(context: &Context, text: &str) -> Result<Arc<Revision>, Failure> {
+/// A revision that was asked for.
+pub struct Resolved {
+    pub revision: Arc<Revision>,
+    is_stored: bool,
+}
+
+/// Builds, reads or looks up a revision.
+pub fn resolve(context: &Context, text: &str) -> Result<Resolved, Failure> {
     let revision = match Source::of(text) {
         Source::Folder(dir) => build_folder(&dir)?,
         Source::File(path) => read_file(&path)?,
         Source::Registered(text) => {
             let row = context.registry.resolve(&Target::from(text.as_str()))?;
-            return registered(context, &row);
+            return Ok(Resolved { revision: registered(context, &row)?, is_stored: true });
         }
     };
-    store(context, &revision, false)?;
-    Ok(Arc::new(revision))
+    Ok(Resolved { revision: Arc::new(revision), is_stored: false })
+}
+
+impl Resolved {
+    /// Stores what is not in the registry yet as a draft, so that its runs can
+    /// be replayed. Until then nothing is kept of a revision that does not run.
+    pub fn keep(&self, context: &Context) -> Result<(), Failure> {
+        if !self.is_stored {
+            store(context, &self.revision, false)?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads a stored revision; its bytes are verified against its digest.
