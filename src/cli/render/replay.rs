@@ -32,7 +32,7 @@ impl Report {
                 format!("diverged at entry {} of {}", divergence.index, self.entries)
             }
             Verdict::Damaged(damage) => {
-                format!("entry {} is damaged: {}", damage.index, damage.what)
+                format!("entry {} is damaged: {}", damage.index, text::safe(&damage.what))
             }
         }
     }
@@ -40,7 +40,9 @@ impl Report {
     /// The report for people.
     pub fn describe(&self) -> String {
         let replay = &self.replay;
-        let title = format!("{} · {}@{}", self.run, self.agent, self.revision.short());
+        // An exported file comes from anywhere, and says what it likes.
+        let run = text::line(&self.run, 64);
+        let title = format!("{run} · {}@{}", self.agent, self.revision.short());
         let entries = text::plural(self.entries, "entry", "entries");
         let answers = text::plural(replay.answers, "answer", "answers");
         let took = format!(
@@ -100,7 +102,7 @@ impl Report {
             );
             rows.push(("engine", engine));
         }
-        format!("{head}\n{}", pairs(rows.iter().map(|(name, value)| (*name, value.clone()))))
+        format!("{head}\n{}", pairs(rows.iter().map(|(name, value)| (*name, text::safe(value)))))
     }
 
     fn fuel_line(&self) -> String {
