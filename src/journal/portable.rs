@@ -178,6 +178,14 @@ impl<'a> Members<'a> {
             let quoted = format!("`{name}`");
             let mut entry = match entries.next() {
                 None if name == HEADER => return Err(not_an_export("it is empty")),
+                Some(Err(_)) if name == HEADER && bytes.len() < 512 => {
+                    // A tar archive's first block begins with the file's name.
+                    if !bytes.starts_with(HEADER.as_bytes()) {
+                        return Err(not_an_export("it is not a tar archive"));
+                    }
+                    let at = bytes.len() as u64;
+                    return Err(PortableError::Truncated { member: quoted, at });
+                }
                 None => return Err(PortableError::Truncated { member: quoted, at: end }),
                 Some(Err(error)) if name == HEADER => return Err(not_an_export(error)),
                 Some(Err(_)) if end + 512 > bytes.len() as u64 => {
