@@ -58,6 +58,7 @@ impl StorageError {
             Self::Newer { .. } => "use the reenact that wrote it, or a newer one",
             Self::DiskFull { .. } => "free some space and try again",
             Self::Busy { .. } => "try again when the other process has finished",
+            Self::UnknownRun { .. } => "`reenact runs` lists the runs",
             Self::AmbiguousRun { .. } => "give more of the run's id",
             _ => return None,
         };
