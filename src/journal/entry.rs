@@ -4,7 +4,7 @@
 //! JSON they are hashed, stored, exported and replayed for ever: a change that
 //! an old journal does not survive needs a new version and a reader for this one.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::json::Json;
 use crate::revision::{Digest, Limits};
@@ -256,11 +256,17 @@ pub struct RunError {
     pub code: ErrorCode,
     pub message: String,
     /// What the agent added to its own failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub details: Option<Json>,
     /// The guest's functions at a trap, innermost first. Engines may differ here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backtrace: Vec<String>,
+}
+
+/// Reads a `null` that is there as the JSON that it is: serde would take it for
+/// nothing, and a replay would find that the guest did something else.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
 }
 
 macro_rules! error_codes {
