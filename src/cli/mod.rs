@@ -55,6 +55,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The folder that holds agents, revisions and runs [default: `reenact` in the user's data folder]
     #[arg(long, env = "REENACT_HOME", global = true, value_name = "DIR", hide_env_values = true)]
