@@ -57,8 +57,10 @@ enum Events {
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     if args.json && args.events == Events::Ndjson {
-        return Err(Failure::new("`--json` and `--events ndjson` both want stdout")
-            .with_hint("the last line of `--events ndjson` holds the result too"));
+        use clap::{CommandFactory, error::ErrorKind};
+        let both = "`--json` and `--events ndjson` both want stdout: \
+                    the last line of `--events ndjson` holds the result too";
+        super::Cli::command().error(ErrorKind::ArgumentConflict, both).exit();
     }
     let context = Context::open(global)?;
     let config = context.config(global, &args.grants)?;
