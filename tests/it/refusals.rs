@@ -145,14 +145,20 @@ fn a_component_that_is_no_agent() {
 }
 
 #[test]
-fn a_run_function_of_the_wrong_type() {
+fn what_only_comes_out_when_a_run_is_prepared() {
     let scene = Scene::new();
     let file = scene.write("odd.wasm", with_manifest(component(WRONG_RUN), MANIFEST));
     for verb in ["publish", "run"] {
         let said = scene.refuses(&[verb, &file]);
-        assert!(said.starts_with("error: "), "{said}");
-        assert!(said.contains("run") && said.contains("reenact:agent/guest@0.1.0"), "{said}");
+        let reason =
+            "the revision does not fit the world `reenact:agent`: `run` has the wrong type";
+        assert!(said.contains(reason), "{said}");
     }
+    // Nor is a revision kept whose input was refused.
+    let sound = scene.write("sound.wasm", &guest("minimal").bytes);
+    let said = scene.refuses(&["run", &sound, "--input", "[]"]);
+    assert!(said.contains("the input does not fit"), "{said}");
+
     scene.write("plain.wasm", component(WRONG_RUN));
     scene.write("agent.toml", "name = \"typed\"\ncomponent = \"plain.wasm\"");
     scene.refuses(&["build", scene.dir.path().to_str().unwrap()]);

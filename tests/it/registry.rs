@@ -137,12 +137,14 @@ fn a_beginning_of_a_digest_is_enough_if_only_one_has_it() {
     // Two whose digests begin with the same digit, and no third.
     let mut found: Vec<Arc<Revision>> = Vec::new();
     let digit = |revision: &Revision| revision.digest.hex()[..1].to_owned();
-    let (one, two) = (0..).find_map(|number| {
-        let new = variant(number);
-        let twin = found.iter().find(|old| digit(old) == digit(&new)).cloned();
-        found.push(Arc::clone(&new));
-        Some((twin?, new))
-    }).unwrap();
+    let (one, two) = (0..)
+        .find_map(|number| {
+            let new = variant(number);
+            let twin = found.iter().find(|old| digit(old) == digit(&new)).cloned();
+            found.push(Arc::clone(&new));
+            Some((twin?, new))
+        })
+        .unwrap();
     for revision in [&one, &two] {
         home.ok(&["publish", &shelf.put(revision), "--draft"]);
     }
