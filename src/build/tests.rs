@@ -1,3 +1,5 @@
+//! Building an agent's folder: what is read, and what is told of mistakes.
+
 use super::*;
 use crate::revision::{OutputType, Revision};
 

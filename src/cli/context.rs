@@ -29,7 +29,7 @@ impl Context {
 
     /// The operator's configuration with the grants of the command line.
     pub fn config(&self, global: &Global, grants: &[String]) -> Result<Config, Failure> {
-        let config = match &global.config {
+        let config = match &global.config() {
             Some(path) => Config::load(path, true)?,
             None => Config::load(&self.home.path().join("reenact.toml"), false)?,
         };
@@ -45,7 +45,7 @@ impl Context {
 /// `--home`, else REENACT_HOME, else `reenact` in the user's data folder.
 fn home(global: &Global) -> Result<Home, Failure> {
     use etcetera::BaseStrategy;
-    if let Some(path) = &global.home {
+    if let Some(path) = global.home() {
         return Ok(Home::at(path));
     }
     let base = etcetera::choose_base_strategy().map_err(|_| {

@@ -1,28 +1,41 @@
 //! `reenact inspect`: what is in a sealed file.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::json;
 
+use super::context::Context;
 use super::render::table::pairs;
 use super::render::{style, text};
-use super::target::read_file;
-use super::{Failure, say, say_json};
+use super::target::{Source, read_file, registered};
+use super::{Failure, Global, say, say_json};
+use crate::registry::Target;
 use crate::revision::{Limits, Manifest, Revision, SomeLimits};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A sealed revision file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// A sealed file, or a stored revision: AGENT (its published one) or AGENT@DIGEST
+    #[arg(value_name = "FILE|AGENT")]
+    target: String,
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    let revision = read_file(&args.file)?;
+pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let revision = match Source::of(&args.target) {
+        Source::File(path) => Arc::new(read_file(&path)?),
+        Source::Folder(dir) => {
+            return Err(Failure::new(format!("`{}` is a folder", dir.display()))
+                .with_hint("`reenact build` seals it into a file that can be inspected"));
+        }
+        Source::Registered(text) => {
+            let context = Context::open(global)?;
+            let row = context.registry.resolve(&Target::from(text.as_str()))?;
+            registered(&context, &row)?
+        }
+    };
     if args.json {
         say_json(&json!({
             "revision": revision.digest,

@@ -57,17 +57,11 @@ pub struct Cli {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// The folder that holds agents, revisions and runs [default: `reenact` in the user's data folder]
-    #[arg(long, env = "REENACT_HOME", global = true, value_name = "DIR", hide_env_values = true)]
+    /// The folder that holds agents, revisions and runs [default: REENACT_HOME, else `reenact` in the user's data folder]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     home: Option<PathBuf>,
-    /// The operator's configuration: grants and caps [default: `reenact.toml` in the home folder]
-    #[arg(
-        long,
-        env = "REENACT_CONFIG",
-        global = true,
-        value_name = "FILE",
-        hide_env_values = true
-    )]
+    /// The operator's configuration: grants and caps [default: REENACT_CONFIG, else `reenact.toml` in the home folder]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     config: Option<PathBuf>,
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
@@ -106,6 +100,23 @@ enum Verb {
     Show(show::Args),
 }
 
+impl Global {
+    /// `--home`, else REENACT_HOME; `None` for the default.
+    fn home(&self) -> Option<PathBuf> {
+        self.home.clone().or_else(|| from_environment("REENACT_HOME"))
+    }
+
+    /// `--config`, else REENACT_CONFIG; `None` for the default.
+    fn config(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(|| from_environment("REENACT_CONFIG"))
+    }
+}
+
+/// A variable that is set but empty counts as not set.
+fn from_environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 impl Cli {
     /// Sets up colour and tracing, before anything is printed.
     pub fn prepare_output(&self) {
@@ -129,7 +140,7 @@ impl Cli {
         let global = &self.global;
         match self.verb {
             Verb::Build(args) => build::run(args),
-            Verb::Inspect(args) => inspect::run(args),
+            Verb::Inspect(args) => inspect::run(args, global),
             Verb::Publish(args) => publish::run(args, global),
             Verb::Agents(args) => agents::run(args, global),
             Verb::Revisions(args) => revisions::run(args, global),

@@ -193,7 +193,9 @@ async fn print(mut entries: UnboundedReceiver<Arc<Encoded>>, form: Events) {
                 if let Body::Started(started) = &entry.body {
                     spinner.suspend(|| note(header(started)));
                 }
-                if let Some(line) = lines.line(&entry) {
+                if let Some(line) = lines.line(&entry)
+                    && !is_failure(&entry)
+                {
                     spinner.suspend(|| note(line));
                 }
                 match &entry.body {
@@ -210,6 +212,12 @@ async fn print(mut entries: UnboundedReceiver<Arc<Encoded>>, form: Events) {
         }
     }
     spinner.finish_and_clear();
+}
+
+/// The entry that ends a failed run; the error is printed whole after the run.
+fn is_failure(entry: &Entry) -> bool {
+    let Body::Ended(ended) = &entry.body else { return false };
+    matches!(ended.outcome, Outcome::Error(_))
 }
 
 fn header(started: &crate::journal::Started) -> String {
@@ -245,17 +253,22 @@ fn report(recorded: &Recorded, args: &Args, global: &Global) -> Result<ExitCode,
             }
             0
         }
-        Outcome::Error(error) if error.code == ErrorCode::Cancelled => exit::CANCELLED,
-        Outcome::Error(_) => exit::RUN_ERROR,
+        Outcome::Error(error) => {
+            if plain {
+                note(format!("\n{}", explain(error)));
+            }
+            match error.code {
+                ErrorCode::Cancelled => exit::CANCELLED,
+                _ => exit::RUN_ERROR,
+            }
+        }
     };
     if args.events == Events::Pretty {
         note("");
-        match &ended.outcome {
-            Outcome::Done(output) if !output.sources.is_empty() => {
-                note(format!("{}\n{}\n", style::label("sources"), sources(&output.sources)));
-            }
-            Outcome::Done(_) => {}
-            Outcome::Error(error) => note(format!("{}\n", explain(error))),
+        if let Outcome::Done(output) = &ended.outcome
+            && !output.sources.is_empty()
+        {
+            note(format!("{}\n{}\n", style::label("sources"), sources(&output.sources)));
         }
         note(recorded.summary());
         let replay = again(global, &format!("replay {}", recorded.started.run));
@@ -315,9 +328,7 @@ pub fn explain(error: &crate::journal::RunError) -> String {
 pub fn again(global: &Global, verb: &str) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "reenact".to_owned());
     match &global.home {
-        Some(home) if std::env::var_os("REENACT_HOME").is_none_or(|env| env != **home) => {
-            format!("{program} --home {} {verb}", home.display())
-        }
-        _ => format!("{program} {verb}"),
+        Some(home) => format!("{program} --home {} {verb}", home.display()),
+        None => format!("{program} {verb}"),
     }
 }

@@ -51,10 +51,12 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let filter = RunFilter {
         agent: args.agent,
         status: args.status.map(RunStatus::from),
-        limit: args.limit,
+        limit: args.limit.saturating_add(1),
         before: None,
     };
-    let runs = context.storage.runs(&filter)?;
+    let mut runs = context.storage.runs(&filter)?;
+    let are_more = runs.len() > args.limit as usize;
+    runs.truncate(args.limit as usize);
     if args.json {
         say_json(&runs.iter().map(render::row).collect::<Vec<_>>())?;
     } else if runs.is_empty() {
@@ -74,7 +76,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         });
         let header = ["run", "agent", "revision", "status", "started", "took", "fuel", "entries"];
         say(table(header, rows));
-        if runs.len() as u32 == args.limit {
+        if are_more {
             note(format!("the newest {}: `--limit N` shows more", args.limit));
         }
     }

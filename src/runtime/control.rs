@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::effects::system;
-use crate::journal::{ErrorCode, Micros, RunError};
+use crate::journal::{ErrorCode, Micros};
 
 /// Cancels a run. Dropping it cancels nothing.
 #[derive(Debug, Clone)]
@@ -29,13 +29,7 @@ pub enum Interrupt {
 pub struct Control {
     cancelled: watch::Receiver<bool>,
     /// `None` for a replay, which neither is cancelled nor runs late.
-    deadline: Option<Deadline>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Deadline {
-    at: Micros,
-    limit_ms: u64,
+    deadline: Option<Micros>,
 }
 
 impl Control {
@@ -43,7 +37,7 @@ impl Control {
     pub fn live(started: Micros, limit_ms: u64) -> (Canceller, Self) {
         let (sender, cancelled) = watch::channel(false);
         let at = started.saturating_add(limit_ms.saturating_mul(1_000));
-        (Canceller(sender), Self { cancelled, deadline: Some(Deadline { at, limit_ms }) })
+        (Canceller(sender), Self { cancelled, deadline: Some(at) })
     }
 
     /// For a replay: nothing interrupts it but its record.
@@ -58,7 +52,7 @@ impl Control {
             return Some(Interrupt::Cancelled);
         }
         let deadline = self.deadline?;
-        (system::now() >= deadline.at).then_some(Interrupt::Deadline)
+        (system::now() >= deadline).then_some(Interrupt::Deadline)
     }
 
     /// Waits until the run should end.
@@ -72,7 +66,7 @@ impl Control {
         };
         let deadline = async {
             match self.deadline {
-                Some(deadline) => until(deadline.at).await,
+                Some(deadline) => until(deadline).await,
                 None => std::future::pending().await,
             }
         };
@@ -91,17 +85,14 @@ impl Control {
             () = until(time) => Ok(()),
         }
     }
+}
 
-    /// The error with which an interrupted run ends.
-    pub fn explain(&self, interrupt: Interrupt) -> RunError {
-        let (code, message) = match (interrupt, self.deadline) {
-            (Interrupt::Deadline, Some(deadline)) => {
-                let message = format!("the run took longer than {} ms", deadline.limit_ms);
-                (ErrorCode::Deadline, message)
-            }
-            _ => (ErrorCode::Cancelled, "the run was cancelled".to_owned()),
-        };
-        RunError { code, message, details: None, backtrace: Vec::new() }
+impl Interrupt {
+    pub fn code(self) -> ErrorCode {
+        match self {
+            Self::Cancelled => ErrorCode::Cancelled,
+            Self::Deadline => ErrorCode::Deadline,
+        }
     }
 }
 

@@ -20,8 +20,8 @@ use crate::tools::RunTools;
 
 /// How long a run stays with a process that has stopped to renew it. Long
 /// enough for a machine under load, short enough for people to wait.
-const LEASE: Duration = Duration::from_secs(30);
-const RENEW_EVERY: Duration = Duration::from_secs(10);
+const LEASE: Duration = Duration::from_secs(15);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// Bytes that may wait for the database before the guest has to wait too.
 const MAX_PENDING: u64 = 4 << 20;

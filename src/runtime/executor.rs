@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 use super::control::{Control, Interrupt};
 use super::effects::recorder::Close;
 use super::effects::tape::{Halt, Tape, UsedUp};
-use super::effects::{Effects, Stop};
+use super::effects::{Effects, Stop, end_from_outside};
 use super::outcome::{self, Declared};
 use super::start::Journal;
-use crate::journal::{Body, Ended, FORMAT, Outcome, Place, RunError, Used};
-use crate::revision::{Digest, InvalidManifest, Revision, Schema};
+use crate::journal::{Body, Ended, ErrorCode, FORMAT, Outcome, Place, RunError, Used};
+use crate::revision::{Digest, InvalidManifest, Limits, Revision, Schema};
 use crate::sandbox::{End, Job, LoadError, Program, Sandbox};
 use crate::tools::RunTools;
 
@@ -135,7 +135,7 @@ impl Executor {
             End::Failed(error) => Outcome::Error(outcome::trim(error, &limits)),
             End::Interrupted(place) => {
                 interrupted_at = Some(place);
-                Outcome::Error(interrupted(due.get().copied(), interruption, &control))
+                Outcome::Error(interrupted(due.get().copied(), interruption, &limits))
             }
             End::Stopped => match effects.take_stop() {
                 Some(Stop::End(error)) => Outcome::Error(error),
@@ -196,16 +196,15 @@ async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fau
     Ok(Ran { ended, fuel, entries: tape.entries(), head: tape.head() })
 }
 
+/// The error of a run that was interrupted: now, or in its record.
 fn interrupted(
     due: Option<Interrupt>,
     recorded: Option<(Place, RunError)>,
-    control: &Control,
+    limits: &Limits,
 ) -> RunError {
-    match (due, recorded) {
-        (Some(interrupt), _) => control.explain(interrupt),
-        (None, Some((_, error))) => error,
-        (None, None) => control.explain(Interrupt::Cancelled),
-    }
+    let recorded = recorded.map(|(_, error)| error.code);
+    let code = due.map(Interrupt::code).or(recorded).unwrap_or(ErrorCode::Cancelled);
+    end_from_outside(code, limits)
 }
 
 fn config_of(revision: &Revision) -> String {

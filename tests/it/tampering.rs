@@ -161,8 +161,29 @@ async fn another_time_makes_another_run_for_a_guest_that_looks() {
     assert_eq!(divergence(&lab, &looks, journal).await.index, 1);
 
     let sleeps = run(&lab, "hostile", json!({ "do": "sleep", "n": 1 })).await;
-    let journal = sleeps.forged(2, |entry| entry.at -= 2_000);
-    assert_eq!(divergence(&lab, &sleeps, journal).await.index, 3);
+    let too_early = sleeps.forged(2, |entry| entry.at -= 2_000);
+    assert_eq!(damaged_at(&lab, &sleeps, too_early).await, 2);
+}
+
+#[tokio::test]
+async fn how_a_run_was_interrupted_cannot_be_told_otherwise() {
+    let lab = Lab::new();
+    let start = lab.run(&guest("hostile"), json!({ "do": "sleep", "n": 60 }));
+    let record = start.at_start(|canceller| canceller.cancel()).ends().await;
+    let last = record.journal.len() - 1;
+    let lies: [fn(&mut RunError); 3] = [
+        |error| error.message = "somebody else did it".to_owned(),
+        |error| error.code = ErrorCode::JournalTooLarge,
+        |error| error.details = Some(Json::parse("1").unwrap()),
+    ];
+    for lie in lies {
+        let journal = record.forged(last, |entry| {
+            let Body::Ended(ended) = &mut entry.body else { panic!() };
+            let Outcome::Error(error) = &mut ended.outcome else { panic!() };
+            lie(error);
+        });
+        assert_eq!(divergence(&lab, &record, journal).await.index, last as u64);
+    }
 }
 
 #[tokio::test]

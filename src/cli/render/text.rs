@@ -59,6 +59,7 @@ pub fn plain(value: &Value) -> String {
 fn nested(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
         Value::Array(items) if items.iter().all(Value::is_string) => {
             let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
             items.join("; ")
@@ -95,7 +96,7 @@ pub fn duration(micros: u64) -> String {
         1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
         1_000_000..60_000_000 => format!("{:.2} s", micros as f64 / 1e6),
         _ => {
-            let seconds = micros / 1_000_000;
+            let seconds = (micros + 500_000) / 1_000_000;
             let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
             match hours {
                 0 => format!("{minutes} min {seconds} s"),

@@ -1,3 +1,5 @@
+//! Manifests: what they must say and what they may not.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Schemas: what they refuse, what they say, and that none runs away.
+
 use serde_json::json;
 
 use super::*;

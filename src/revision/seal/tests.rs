@@ -1,3 +1,5 @@
+//! Sealing and opening: the same bytes, and each refusal.
+
 use serde_json::json;
 
 use super::*;

@@ -67,13 +67,13 @@ pub fn diverged(entry: &Entry, found: Found) -> Divergence {
     Divergence { index: entry.seq, expected: Some(expected), found }
 }
 
-/// The error that `entry` ends a wait with, if it does: a run can be cancelled,
+/// The code with which `entry` ends a wait, if it does: a run can be cancelled,
 /// run out of time or fill its journal while it waits for the outside.
-pub fn ends_wait(entry: &Entry) -> Option<&crate::journal::RunError> {
+pub fn ends_wait(entry: &Entry) -> Option<ErrorCode> {
     let Body::Ended(ended) = &entry.body else { return None };
     let Outcome::Error(error) = &ended.outcome else { return None };
     let codes = [ErrorCode::Cancelled, ErrorCode::Deadline, ErrorCode::JournalTooLarge];
-    (codes.contains(&error.code) && ended.interrupted_at.is_none()).then_some(error)
+    (codes.contains(&error.code) && ended.interrupted_at.is_none()).then_some(error.code)
 }
 
 /// The body without what another engine, version or processor may do otherwise.

@@ -20,10 +20,11 @@ use self::decide::{Found, Request, ends_wait};
 use self::tape::{Halt, Tape};
 use super::control::{Control, Interrupt};
 use crate::journal::{
-    Answer, Body, ErrorCode, Event, GrantedTool, Log, Micros, RunError, SleepStarted, Source,
-    SpanClosed, SpanOpened, Started, Stream,
+    Answer, Body, Damage, ErrorCode, Event, GrantedTool, Log, Micros, RunError, SleepStarted,
+    Source, SpanClosed, SpanOpened, Started, Stream,
 };
 use crate::json::Json;
+use crate::revision::Limits;
 use crate::sandbox::{Facts, Stopped, ToolRequest, World};
 use crate::tools::RunTools;
 
@@ -117,10 +118,10 @@ impl Effects {
     fn halt<T>(&mut self, result: Result<T, Halt>) -> Result<T, Stopped> {
         result.map_err(|halt| {
             self.stop.get_or_insert(match halt {
-                Halt::Full => Stop::End(error(
-                    ErrorCode::JournalTooLarge,
-                    format!("the journal outgrew {} bytes", self.started.limits.journal_bytes),
-                )),
+                Halt::Full => {
+                    let code = ErrorCode::JournalTooLarge;
+                    Stop::End(end_from_outside(code, &self.started.limits))
+                }
                 halt => Stop::Halt(halt),
             });
             Stopped
@@ -181,13 +182,11 @@ impl Effects {
 
     /// A run can end before a wait begins: in the record, or now.
     fn before_waiting(&mut self) -> Result<(), Stopped> {
-        let recorded = self.tape.peek().map(|entry| entry.map(|entry| ends_wait(entry).cloned()));
+        let recorded = self.tape.peek().map(|entry| entry.map(ends_wait));
         match self.halt(recorded)? {
-            Some(Some(error)) => {
-                self.stop.get_or_insert(Stop::End(error));
-                Err(Stopped)
-            }
-            Some(None) => Ok(()),
+            // What would not have fitted into the journal proves that itself.
+            Some(Some(code)) if code != ErrorCode::JournalTooLarge => self.end_from_outside(code),
+            Some(_) => Ok(()),
             None => match self.control.due() {
                 Some(interrupt) => self.interrupt(interrupt),
                 None => Ok(()),
@@ -202,16 +201,21 @@ impl Effects {
         entry: &crate::journal::Entry,
         found: Found,
     ) -> Result<T, Stopped> {
-        let stop = match ends_wait(entry) {
-            Some(error) => Stop::End(error.clone()),
-            None => Stop::Halt(self.tape.diverge(found)),
-        };
-        self.stop.get_or_insert(stop);
-        Err(Stopped)
+        match ends_wait(entry) {
+            Some(code) => self.end_from_outside(code),
+            None => {
+                let halt = Err(self.tape.diverge(found));
+                self.halt(halt)
+            }
+        }
     }
 
     fn interrupt<T>(&mut self, interrupt: Interrupt) -> Result<T, Stopped> {
-        self.stop.get_or_insert(Stop::End(self.control.explain(interrupt)));
+        self.end_from_outside(interrupt.code())
+    }
+
+    fn end_from_outside<T>(&mut self, code: ErrorCode) -> Result<T, Stopped> {
+        self.stop.get_or_insert(Stop::End(end_from_outside(code, &self.started.limits)));
         Err(Stopped)
     }
 }
@@ -296,8 +300,28 @@ impl World for Effects {
                 }
             }
         }
-        self.put(fuel, Body::SleepEnded)
+        self.put(fuel, Body::SleepEnded)?;
+        if self.now() < until {
+            let index = self.tape.entries() - 1;
+            let what = "the sleep ended before its time".to_owned();
+            let damage = Err(Damage { index, what }.into());
+            return self.halt(damage);
+        }
+        Ok(())
     }
+}
+
+/// The error of a run that ends for a reason outside of the guest. The same
+/// code and limits give the same error, whatever a journal says.
+pub fn end_from_outside(code: ErrorCode, limits: &Limits) -> RunError {
+    let message = match code {
+        ErrorCode::Deadline => format!("the run took longer than {} ms", limits.deadline_ms),
+        ErrorCode::JournalTooLarge => {
+            format!("the journal outgrew {} bytes", limits.journal_bytes)
+        }
+        _ => "the run was cancelled".to_owned(),
+    };
+    error(code, message)
 }
 
 fn error(code: ErrorCode, message: String) -> RunError {

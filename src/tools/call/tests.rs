@@ -1,3 +1,5 @@
+//! One call: its checks in order, and providers that misbehave.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;

@@ -1,3 +1,5 @@
+//! A granted folder: reading, listing, and every way out of it.
+
 mod search;
 
 use std::fs;

@@ -1,3 +1,5 @@
+//! Searching a granted folder.
+
 use super::super::{folder, walk};
 use super::*;
 
