@@ -107,9 +107,17 @@ impl Report {
 
     fn fuel_line(&self) -> String {
         let fuel = text::count(self.replay.fuel);
-        match self.replay.other_engine {
-            None => format!("{fuel}, equal at every entry"),
+        let end = match &self.replay.verdict {
+            Verdict::Same(ran) => ran.fuel,
+            _ => self.replay.fuel,
+        };
+        match &self.replay.other_engine {
             Some(_) => format!("{fuel}, not compared"),
+            None if end == self.replay.fuel => format!("{fuel}, equal at every entry"),
+            None => format!(
+                "{fuel} when the stack overflowed, {} in this build; equal at every other entry",
+                text::count(end)
+            ),
         }
     }
 

@@ -53,13 +53,28 @@ pub enum Found {
 pub fn decide(recorded: Option<&Entry>, request: &Request, precision: Precision) -> Decision {
     let Some(entry) = recorded else { return Decision::Beyond };
     let same = match precision {
-        Precision::Exact => entry.fuel == request.fuel && entry.body == request.body,
+        Precision::Exact => is_equal(entry, request) || is_same_overflow(entry, request),
         Precision::Content => portable(&entry.body) == portable(&request.body),
     };
     if same {
         return Decision::Recorded;
     }
     Decision::Divergence(diverged(entry, Found::Request(request.clone())))
+}
+
+/// Whether the request would become this very entry.
+pub fn is_equal(entry: &Entry, request: &Request) -> bool {
+    entry.fuel == request.fuel && entry.body == request.body
+}
+
+/// Whether both are the end of a run that overflowed its stack. The engine
+/// measures a guest's stack from a frame of the host, and another build of the
+/// same host lays out its frames otherwise: the guest comes some calls further,
+/// or less far.
+fn is_same_overflow(entry: &Entry, request: &Request) -> bool {
+    let Body::Ended(ended) = &entry.body else { return false };
+    let Outcome::Error(error) = &ended.outcome else { return false };
+    error.code == ErrorCode::StackOverflow && portable(&entry.body) == portable(&request.body)
 }
 
 pub fn diverged(entry: &Entry, found: Found) -> Divergence {
@@ -152,6 +167,15 @@ mod tests {
         assert_eq!(decide(Some(&recorded), &other, Precision::Content), Decision::Recorded);
         let other = request(9, ended(ErrorCode::OutOfFuel, "a", None));
         assert_ne!(decide(Some(&recorded), &other, Precision::Content), Decision::Recorded);
+    }
+
+    #[test]
+    fn a_stack_overflow_may_come_some_calls_later() {
+        let recorded = entry(7, ended(ErrorCode::StackOverflow, "a", None));
+        let later = request(9, ended(ErrorCode::StackOverflow, "a", None));
+        assert_eq!(decide(Some(&recorded), &later, Precision::Exact), Decision::Recorded);
+        let other = request(9, ended(ErrorCode::StackOverflow, "b", None));
+        assert_ne!(decide(Some(&recorded), &other, Precision::Exact), Decision::Recorded);
     }
 
     #[test]

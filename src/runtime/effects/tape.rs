@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::decide::{Decision, Divergence, Found, Precision, Request, decide, diverged};
+use super::decide::{Decision, Divergence, Found, Precision, Request, decide, diverged, is_equal};
 use super::recorder::{Close, RecordError, Recorder};
 use super::system;
 use crate::journal::{
@@ -150,7 +150,7 @@ impl Tape {
         let mut chain = self.chain;
         match self.precision {
             // The entry is made anew: equal hashes prove the whole record so far.
-            Precision::Exact => {
+            Precision::Exact if is_equal(entry, &request) => {
                 let again = Entry { body: request.body, ..entry.clone() };
                 let hash = chain.push(&again).hash;
                 if hash != encoded.hash {
@@ -158,7 +158,7 @@ impl Tape {
                     return Err(self.diverge(Found::Request(found)));
                 }
             }
-            Precision::Content => {
+            Precision::Exact | Precision::Content => {
                 chain.verify(encoded)?;
             }
         }
