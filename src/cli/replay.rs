@@ -99,7 +99,8 @@ async fn replay_row(
     report.entries = report.entries.max(listed);
     // The list of runs knows how long the journal is and how it ends.
     if has_ended && report.replay.is_proof() && (found != listed || last != Some(row.head)) {
-        let what = format!("the run ended with entry {} and hash {}", listed - 1, row.head);
+        let what =
+            format!("the run ended with entry {} and hash {}", listed.saturating_sub(1), row.head);
         let index = found.min(listed.saturating_sub(1));
         report.replay.verdict = Verdict::Damaged(Damage { index, what });
     }

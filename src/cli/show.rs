@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
-
 use super::context::Context;
 use super::render::entry::Lines;
-use super::render::run::{Recorded, sources, status};
+use super::render::run::{Recorded, sources, status, value_of};
 use super::render::table::pairs;
 use super::render::{style, text};
 use super::run::{again, explain, terminal_width};
@@ -32,7 +30,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         .map_err(|damage| Failure::from(damage).context(format!("cannot show run {}", row.id)))?;
     if args.json {
         let mut document = recorded.document();
-        document["entryList"] = json!(recorded.entries);
+        document["entryList"] = value_of(&recorded.entries);
         say_json(&document)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -46,7 +44,13 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         ("revision", started.revision.to_string()),
         ("status", status(&row)),
         ("started", text::time(row.created_at)),
-        ("input", text::line(&input.to_string(), width.map_or(usize::MAX, |width| width - 14))),
+        (
+            "input",
+            text::line(
+                &input.to_string(),
+                width.map_or(usize::MAX, |width| width.saturating_sub(14)),
+            ),
+        ),
         ("tools", if tools.is_empty() { "none granted".to_owned() } else { tools.join(", ") }),
         ("engine", format!("wasmtime {}, {}", started.engine.wasmtime, started.engine.arch)),
         ("journal", format!("{}, {}", entries(&recorded), recorded.head)),

@@ -51,6 +51,11 @@ macro_rules! limits {
                 Self { $($name: asked.$name.unwrap_or($default).min(caps.$name.unwrap_or($ceiling)),)+ }
             }
 
+            /// Refuses what no manifest and no operator can have asked for.
+            pub fn check(&self) -> Result<(), InvalidLimit> {
+                SomeLimits { $($name: Some(self.$name),)+ }.check()
+            }
+
             /// Name and value of every limit, in the table's order.
             pub fn rows(&self) -> Vec<(&'static LimitInfo, u64)> {
                 Self::TABLE.iter().zip([$(self.$name,)+]).collect()

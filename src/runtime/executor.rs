@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::control::{Control, Interrupt};
+use super::effects::decide::Precision;
 use super::effects::recorder::Close;
 use super::effects::tape::{Halt, Tape, UsedUp};
 use super::effects::{Effects, Stop, end_from_outside};
@@ -113,13 +114,22 @@ impl Executor {
         let seed = seed_of(&started.seed);
         let config = config_of(revision);
         let Journal { encoded, recorder, precision } = journal;
+        let is_closed = recorder.is_none();
+        let mut job_limits = limits;
+        if precision == Precision::Content {
+            // Another engine may count otherwise: it must not end a run that did not end so.
+            job_limits.fuel = MOST_FUEL;
+        }
         let tape = Tape::new(encoded, recorder, precision);
         let used_up = tape.used_up();
         let world = Effects::begin(started, config, tape, tools, control.clone())?;
 
         let due = Arc::new(OnceLock::new());
+        let over = used_up.clone();
         let interrupt = interrupt_at(&interruption, used_up, control.clone(), Arc::clone(&due));
-        let job = Job { world, input: job_input, limits, seed };
+        // Past the end of an unfinished record there is nothing to prove.
+        let interrupt = move |place| (is_closed && over.get()) || interrupt(place);
+        let job = Job { world, input: job_input, limits: job_limits, seed };
         let finished = self.sandbox.run(&prepared.program, job, interrupt).await;
         let mut effects = finished.world;
 
@@ -133,6 +143,9 @@ impl Executor {
                 outcome::check(output, effects.sources(), &declared, &limits)
             }
             End::Failed(error) => Outcome::Error(outcome::trim(error, &limits)),
+            End::Interrupted(_) if is_closed && !effects.tape().is_recorded() => {
+                return Err(Halt::JournalOver.into());
+            }
             End::Interrupted(place) => {
                 interrupted_at = Some(place);
                 Outcome::Error(interrupted(due.get().copied(), interruption, &limits))
@@ -157,6 +170,9 @@ impl Executor {
         close(effects, Ended { outcome, used, interrupted_at }, finished.fuel).await
     }
 }
+
+/// More fuel than any run has.
+const MOST_FUEL: u64 = 1 << 53;
 
 /// Host calls between two looks at the clock: a call can take milliseconds, and
 /// a guest that makes many hardly computes, so it seldom yields.

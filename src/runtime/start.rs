@@ -6,10 +6,11 @@ use super::effects::system;
 use super::effects::tape::Halt;
 use super::executor::{Fault, Prepared};
 use crate::journal::{
-    Body, Chain, Encoded, Entry, FORMAT, Micros, Outcome, Place, RunError, Started,
+    Body, Chain, Damage, Encoded, Entry, ErrorCode, FORMAT, Micros, Outcome, Place, RunError,
+    Started,
 };
 use crate::json::{InvalidJson, Json};
-use crate::revision::{Limits, Violation};
+use crate::revision::{InvalidLimit, Limits, Violation};
 use crate::sandbox;
 use crate::tools::RunTools;
 
@@ -60,7 +61,11 @@ impl Journal {
         let first = self.encoded.first().ok_or(Fault::NoStart)?;
         let entry = Chain::default().verify(first).map_err(Halt::from)?;
         match entry.body {
-            Body::Started(started) => Ok(*started),
+            Body::Started(started) => {
+                let damage = |cause: InvalidLimit| Damage { index: 0, what: cause.to_string() };
+                started.limits.check().map_err(|cause| Halt::from(damage(cause)))?;
+                Ok(*started)
+            }
             _ => Err(Fault::NoStart),
         }
     }
@@ -70,7 +75,8 @@ impl Journal {
         let last: Entry = serde_json::from_slice(&self.encoded.last()?.bytes).ok()?;
         let Body::Ended(ended) = last.body else { return None };
         let Outcome::Error(error) = ended.outcome else { return None };
-        Some((ended.interrupted_at?, error))
+        let codes = [ErrorCode::Cancelled, ErrorCode::Deadline];
+        codes.contains(&error.code).then_some((ended.interrupted_at?, error))
     }
 }
 

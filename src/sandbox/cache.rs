@@ -36,6 +36,10 @@ impl Cache {
 
     /// Compiled code of `revision`, if it is there and whole.
     pub fn get(&self, revision: &Digest) -> Option<Vec<u8>> {
+        if !self.is_ours() {
+            tracing::warn!("`{}` is not this user's alone and is not used", self.dir.display());
+            return None;
+        }
         let mut bytes = fs::read(self.path(revision)).ok()?;
         if bytes.len() < HASH_BYTES {
             return None;
@@ -51,11 +55,33 @@ impl Cache {
     /// Keeps `code` for later. Readers see all of it or nothing.
     pub fn put(&self, revision: &Digest, code: &[u8]) -> io::Result<()> {
         create_private_dir(&self.dir)?;
+        if !self.is_ours() {
+            return Ok(());
+        }
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         file.write_all(seal(revision, code).as_bytes())?;
         file.write_all(code)?;
         file.persist(self.path(revision))?;
         Ok(())
+    }
+
+    /// Whether nobody else can put code into the folder. One that is not there
+    /// yet is ours to make.
+    #[cfg(unix)]
+    fn is_ours(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        // SAFETY: the call has no arguments and cannot fail.
+        let user = unsafe { libc::geteuid() };
+        let folders = [Some(self.dir.as_path()), self.dir.parent()];
+        folders.into_iter().flatten().all(|folder| match fs::metadata(folder) {
+            Ok(metadata) => metadata.uid() == user && metadata.mode() & 0o022 == 0,
+            Err(_) => true,
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn is_ours(&self) -> bool {
+        true
     }
 
     pub fn path(&self, revision: &Digest) -> PathBuf {

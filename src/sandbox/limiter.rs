@@ -9,7 +9,7 @@ use wasmtime::{Error, ResourceLimiter, Result, format_err};
 
 /// Core instances, memories and tables that one component may consist of.
 /// Components made by today's toolchains have fewer than ten of each.
-const MAX_PARTS: usize = 100;
+pub const MAX_PARTS: usize = 100;
 
 #[derive(Debug)]
 pub struct Limiter {

@@ -1,6 +1,7 @@
 //! One instance from its birth to its end, and what that end means.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use serde_json::json;
@@ -10,7 +11,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use super::bindings::exports::reenact::agent::guest;
 use super::engine::{HOSTCALL_BYTES, YIELD_FUEL};
 use super::host::{self, Host};
-use super::limiter::Limiter;
+use super::limiter::{Limiter, MAX_PARTS};
 use super::program::{Program, Sandbox};
 use super::stdio::Lines;
 use super::turns::Turns;
@@ -73,9 +74,11 @@ impl<W: World> Sandbox<W> {
         let turns = Arc::new(Turns::new(interrupt));
         let mut store = self.store(job.world, &job.limits, job.seed, turns.clone());
         let mut yields = 0;
+        let instantiated = AtomicBool::new(false);
         let result = {
             let call = async {
                 let agent = program.pre.instantiate_async(&mut store).await?;
+                instantiated.store(true, Ordering::Relaxed);
                 agent.reenact_agent_guest().call_run(&mut store, &job.input).await
             };
             let mut call = std::pin::pin!(call);
@@ -103,8 +106,15 @@ impl<W: World> Sandbox<W> {
             // Lines without an end are written last; the world may have had enough.
             (None, _) if written.is_err() => End::Stopped,
             (None, Some(Ok(Ok(output)))) => End::Returned(output),
-            (None, Some(Ok(Err(failure)))) => End::Failed(given_up(failure)),
-            (None, Some(Err(error))) => why(&error, &host),
+            (None, Some(Ok(Err(failure)))) => End::Failed(given_up(failure, &job.limits)),
+            (None, Some(Err(error))) => match why(&error, &host) {
+                // The guest has done nothing yet: the machine has no memory to map.
+                Cause::Unknown(message) if !instantiated.into_inner() && host.host_calls == 0 => {
+                    End::HostFault(message)
+                }
+                Cause::Unknown(message) => trap(message, &error, &host),
+                Cause::Known(end) => end,
+            },
             (None, None) => unreachable!("a call is given up only where it is interrupted"),
         };
         Finished {
@@ -142,6 +152,7 @@ impl<W: World> Sandbox<W> {
         let mut store = Store::new(self.engine(), host);
         store.limiter(|host| &mut host.limiter);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_max_component_handles(limits.handles as usize);
         store.set_fuel(limits.fuel).expect("the engine counts fuel");
         store.fuel_async_yield_interval(Some(YIELD_FUEL)).expect("the engine counts fuel");
         host::watch_calls(&mut store);
@@ -149,25 +160,34 @@ impl<W: World> Sandbox<W> {
     }
 }
 
-fn given_up(failure: guest::Failure) -> RunError {
-    let details = failure.details.map(|text| {
+fn given_up(failure: guest::Failure, limits: &Limits) -> RunError {
+    let fits = |text: &String| text.len() as u64 <= limits.output_bytes;
+    let details = failure.details.filter(fits).map(|text| {
         Json::parse(&text).unwrap_or_else(|_| Json::from_value(&serde_json::Value::String(text)))
     });
     RunError { code: ErrorCode::AgentFailure, message: failure.message, details, backtrace: vec![] }
 }
 
-/// Finds out why a call into the guest failed.
-fn why<W>(error: &wasmtime::Error, host: &Host<W>) -> End {
-    if error.is::<Stopped>() {
-        return End::Stopped;
-    }
-    if host.limiter.host_fault() {
-        return End::HostFault(error.root_cause().to_string());
-    }
+/// Why a call into the guest failed.
+enum Cause {
+    Known(End),
+    /// Nothing that the guest is known to do; in these words.
+    Unknown(String),
+}
+
+fn why<W>(error: &wasmtime::Error, host: &Host<W>) -> Cause {
     let limits = &host.limits;
     let failed = |code, message: String| {
-        End::Failed(RunError { code, message, details: None, backtrace: backtrace(error) })
+        let backtrace = backtrace(error);
+        Cause::Known(End::Failed(RunError { code, message, details: None, backtrace }))
     };
+    let root = error.root_cause().to_string();
+    if error.is::<Stopped>() {
+        return Cause::Known(End::Stopped);
+    }
+    if host.limiter.host_fault() {
+        return Cause::Known(End::HostFault(root));
+    }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => {
             let message = format!("the guest used up its {} of fuel", limits.fuel);
@@ -183,29 +203,39 @@ fn why<W>(error: &wasmtime::Error, host: &Host<W>) -> End {
         let message = format!("the guest called exit({}) instead of returning", exit.0);
         return failed(ErrorCode::AgentFailure, message);
     }
-    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+    let table_is_full = matches!(error.downcast_ref(), Some(ResourceTableError::Full));
+    // From here on the engine's own types are private, and its words are all there is.
+    if table_is_full || root.contains("handle limit") {
         let message = format!("the guest holds more than {} handles open", limits.handles);
         return failed(ErrorCode::TooManyHandles, message);
     }
-    // The engine's own type for this is private.
-    if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
+    if root.contains("fuel allocated for hostcalls") {
         let message = format!("one host call passed more than {HOSTCALL_BYTES} bytes");
         return failed(ErrorCode::PayloadTooLarge, message);
     }
     if let Some(refusal) = host.limiter.refusal() {
         return failed(ErrorCode::OutOfMemory, refusal);
     }
-    let mut run_error = RunError {
-        code: ErrorCode::Trap,
-        message: error.root_cause().to_string().trim_start_matches("wasm trap: ").to_owned(),
-        details: None,
-        backtrace: backtrace(error),
-    };
-    let said = host.lines.stderr_tail();
-    if !said.is_empty() {
-        run_error.details = Some(Json::from_value(&json!({ "stderr": said })));
+    if root.contains("resource limit exceeded") {
+        let message = format!("the guest has more than {MAX_PARTS} instances, memories or tables");
+        return failed(ErrorCode::OutOfMemory, message);
     }
-    End::Failed(run_error)
+    match error.downcast_ref::<Trap>() {
+        Some(_) => Cause::Known(trap(root, error, host)),
+        None => Cause::Unknown(root),
+    }
+}
+
+/// A trap, with the guest's last words.
+fn trap<W>(message: String, error: &wasmtime::Error, host: &Host<W>) -> End {
+    let said = host.lines.stderr_tail();
+    let details = (!said.is_empty()).then(|| Json::from_value(&json!({ "stderr": said })));
+    End::Failed(RunError {
+        code: ErrorCode::Trap,
+        message: message.trim_start_matches("wasm trap: ").to_owned(),
+        details,
+        backtrace: backtrace(error),
+    })
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::journal::Stream;
 
@@ -92,10 +92,10 @@ impl Buffers {
     fn complete_line(&mut self, stream: Stream, line: &[u8]) {
         let text = String::from_utf8_lossy(line).into_owned();
         if stream == Stream::Stderr {
-            self.tail_bytes += text.len();
+            self.tail_bytes += text.len() + 1;
             self.tail.push_back(text.clone());
             while self.tail_bytes > TAIL && self.tail.len() > 1 {
-                self.tail_bytes -= self.tail.pop_front().map_or(0, |line| line.len());
+                self.tail_bytes -= self.tail.pop_front().map_or(0, |line| line.len() + 1);
             }
         }
         self.complete.push_back((stream, text));
@@ -128,6 +128,9 @@ impl StdoutStream for Pipe {
 
 impl OutputStream for Pipe {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        if bytes.len() > MAX_WRITE {
+            return Err(StreamError::trap("more bytes were written than `check-write` allowed"));
+        }
         self.lines.lock().write(self.stream, &bytes);
         Ok(())
     }

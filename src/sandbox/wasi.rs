@@ -70,9 +70,8 @@ pub fn add_to_linker<W: World>(linker: &mut Linker<Host<W>>) -> Result<()> {
         &(&options).into(),
         Host::<W>::http,
     )?;
-    refuse_http(linker)?;
-
     linker.allow_shadowing(true);
+    refuse_http(linker)?;
     monotonic_clock::add_to_linker::<_, HasSelf<Host<W>>>(linker, |host| host)?;
     wall_clock::add_to_linker::<_, HasSelf<Host<W>>>(linker, |host| host)?;
     poll::add_to_linker::<_, HasSelf<Host<W>>>(linker, |host| host)?;
@@ -186,15 +185,25 @@ impl<W: World> poll::HostPollable for Host<W> {
     }
 }
 
-/// State behind `wasi:http`: headers and bodies that go nowhere.
-#[derive(Default)]
+/// Bytes of one set of headers. They go nowhere; a guest can hold as many sets
+/// as handles.
+const MAX_FIELDS: usize = 8 << 10;
+
+/// State behind `wasi:http`: headers that go nowhere.
 pub struct Http {
     context: WasiHttpCtx,
     hooks: NoHttp,
 }
 
+impl Default for Http {
+    fn default() -> Self {
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(MAX_FIELDS);
+        Self { context, hooks: NoHttp }
+    }
+}
+
 /// Never asked: requests end in [`refuse_http`].
-#[derive(Default)]
 struct NoHttp;
 
 impl wasmtime_wasi_http::WasiHttpHooks for NoHttp {
@@ -226,8 +235,11 @@ impl<W: World> WasiHttpView for Host<W> {
     }
 }
 
-/// Refuses every request. The interface is not taken from wasmtime-wasi-http,
-/// which would start a task whose timing the guest could see.
+/// Refuses every request, and what only a request that is sent has a use for.
+///
+/// wasmtime-wasi-http would start a task for a request, whose timing the guest
+/// could see; it would let a guest wait for ever for room in a body that nobody
+/// reads; and it would keep methods and authorities of any length.
 fn refuse_http<W: World>(linker: &mut Linker<Host<W>>) -> Result<()> {
     type Request = Resource<types::OutgoingRequest>;
     type Options = Option<Resource<types::RequestOptions>>;
@@ -239,5 +251,22 @@ fn refuse_http<W: World>(linker: &mut Linker<Host<W>>) -> Result<()> {
             host.table.delete(request)?;
             Ok((Answer::Err(types::ErrorCode::HttpRequestDenied),))
         },
+    )?;
+
+    type Refused<T> = std::result::Result<T, ()>;
+    type Body = Refused<Resource<types::OutgoingBody>>;
+    let mut types = linker.instance("wasi:http/types@0.2.12")?;
+    types.func_wrap("[method]outgoing-request.body", |_, (_,): (Request,)| Ok((Body::Err(()),)))?;
+    types.func_wrap(
+        "[method]outgoing-response.body",
+        |_, (_,): (Resource<types::OutgoingResponse>,)| Ok((Body::Err(()),)),
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        |_, (_, _): (Request, types::Method)| Ok((Refused::<()>::Err(()),)),
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        |_, (_, _): (Request, Option<String>)| Ok((Refused::<()>::Err(()),)),
     )
 }

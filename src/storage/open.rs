@@ -1,6 +1,7 @@
 //! Opening the file: whose it is, its settings, its schema.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use super::migrations::{APPLICATION_ID, MIGRATIONS, NEWEST};
 /// How long a statement waits for another process. A commit takes milliseconds;
 /// a process that holds the lock for so long has stopped.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Statements that a connection keeps prepared: more than this module has.
 const PREPARED: usize = 64;
@@ -42,13 +45,19 @@ fn lock(path: &Path) -> Result<File, StorageError> {
     let lock = path.with_extension("lock");
     let open = || {
         let file = File::options().create(true).truncate(false).write(true).open(&lock)?;
-        file.lock()?;
-        Ok(file)
+        for _ in 0..BUSY_TIMEOUT.as_millis() / LOCK_POLL.as_millis() {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "another process is opening it and does not end",
+        ))
     };
-    open().map_err(|error: std::io::Error| StorageError::Open {
-        cause: error.to_string(),
-        path: lock.clone(),
-    })
+    open().map_err(|error| StorageError::Open { cause: error.to_string(), path: lock.clone() })
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Failure> {

@@ -6,6 +6,7 @@ mod crash;
 mod determinism;
 mod first;
 mod golden;
+mod interruption;
 mod library;
 mod lies;
 mod portable;

@@ -92,6 +92,12 @@ enum Deed {
     Pollables,
     /// Sleeps for `n` seconds, an hour by default; answers how long it was.
     Sleep,
+    /// Prints half a line to stderr, then sleeps for `n` seconds, an hour by default.
+    HalfLine,
+    /// Prints `n` MiB of empty lines in one write, 64 by default.
+    BigWrite,
+    /// Tries to send an HTTP request; answers how each step was refused.
+    Http,
     /// Answers all that it can observe of the outside.
     LookAround,
 }
@@ -151,6 +157,9 @@ fn perform(Input { deed, n, text }: Input) -> Result<Output, Failure> {
         Deed::FloodStdout => wasi::flood_stdout(),
         Deed::Pollables => answer(wasi::pollables(n)),
         Deed::Sleep => answer(wasi::sleep(n.unwrap_or(3600))),
+        Deed::HalfLine => answer(wasi::half_line(n.unwrap_or(3600))),
+        Deed::BigWrite => answer(wasi::big_write(n.unwrap_or(64))),
+        Deed::Http => answer(wasi::http()),
         Deed::LookAround => answer(wasi::look_around()),
     }
 }

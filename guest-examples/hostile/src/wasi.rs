@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use wasip2::clocks::monotonic_clock;
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{Fields, Method, OutgoingRequest};
 use wasip2::random::{insecure, insecure_seed, random};
 
 use crate::compute::mixed;
@@ -42,6 +44,31 @@ pub fn sleep(seconds: u64) -> Value {
     let start = Instant::now();
     std::thread::sleep(Duration::from_secs(seconds));
     json!({ "elapsed_ms": start.elapsed().as_millis() as u64 })
+}
+
+pub fn half_line(seconds: u64) -> Value {
+    eprint!("working … ");
+    sleep(seconds)
+}
+
+pub fn big_write(n: u64) -> Value {
+    let lines = vec![b'\n'; (n << 20) as usize];
+    let written = wasip2::cli::stdout::get_stdout().write(&lines);
+    json!({ "written": format!("{written:?}") })
+}
+
+pub fn http() -> Value {
+    let request = OutgoingRequest::new(Fields::new());
+    let method = request.set_method(&Method::Other("x".repeat(1 << 20)));
+    let authority = request.set_authority(Some("localhost:80"));
+    let body = request.body().map(|_| ());
+    let sent = outgoing_handler::handle(request, None).map(|_| ());
+    json!({
+        "set-method": format!("{method:?}"),
+        "set-authority": format!("{authority:?}"),
+        "body": format!("{body:?}"),
+        "handle": format!("{sent:?}"),
+    })
 }
 
 pub fn look_around() -> Value {

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use super::table::pairs;
 use super::{style, text};
-use crate::journal::{Body, Content, Encoded, Ended, Entry, Outcome, Source, Started, verify_all};
+use crate::journal::{
+    Answer, Body, Content, Encoded, Ended, Entry, Outcome, Source, Started, verify_all,
+};
 use crate::revision::Digest;
 use crate::runtime::now;
 use crate::storage::{RunRow, RunStatus};
@@ -51,13 +53,13 @@ impl Recorded {
         let outcome = self.ended().map(|ended| &ended.outcome);
         let (status, error, result) = match outcome {
             None => ("running", Value::Null, None),
-            Some(Outcome::Error(error)) => ("error", json!(error), None),
+            Some(Outcome::Error(error)) => ("error", value_of(error), None),
             Some(Outcome::Done(output)) => ("done", Value::Null, Some(output)),
         };
         let (result_type, content) = match result.map(|output| &output.content) {
             None => (Value::Null, Value::Null),
             Some(Content::Document(text)) => (json!("document"), json!(text)),
-            Some(Content::Json(value)) => (json!("json"), json!(value)),
+            Some(Content::Json(value)) => (json!("json"), value.to_value()),
         };
         json!({
             "id": self.started.run,
@@ -66,7 +68,7 @@ impl Recorded {
             "status": status,
             "createdAt": text::timestamp(self.entries[0].at),
             "updatedAt": text::timestamp(self.last().at),
-            "input": self.started.input,
+            "input": self.started.input.to_value(),
             "error": error,
             "resultType": result_type,
             "resultData": result.map(|output| json!({
@@ -105,19 +107,27 @@ impl Recorded {
     /// Limits and what was used of each.
     pub fn limits(&self) -> String {
         let used = self.ended().map(|ended| ended.used).unwrap_or_default();
-        let last = self.last();
+        let most = Most::of(&self.entries);
         let rows = self.started.limits.rows().into_iter().map(|(info, limit)| {
             let used = match info.name {
-                "fuel" => Some(last.fuel),
+                "fuel" => Some(self.last().fuel),
                 "memory_bytes" => Some(used.memory_bytes),
                 "table_elements" => Some(used.table_elements),
                 "deadline_ms" => Some(self.took() / 1_000),
                 "input_bytes" => Some(self.started.input.as_str().len() as u64),
                 "output_bytes" => Some(used.output_bytes),
                 "events" => Some(used.events),
+                "event_bytes" => Some(most.event_bytes),
                 "log_bytes" => Some(used.log_bytes),
+                "log_lines" => Some(most.log_lines),
                 "tool_calls" => Some(used.tool_calls),
+                "calls_at_once" => Some(most.calls_at_once),
+                "argument_bytes" => Some(most.argument_bytes),
+                "answer_bytes" => Some(most.answer_bytes),
+                "tool_timeout_ms" => Some(most.call_micros / 1_000),
+                "sources" => Some(most.sources),
                 "journal_bytes" => Some(used.journal_bytes),
+                // Handles come and go unrecorded.
                 _ => None,
             };
             let limit = text::count(limit);
@@ -129,6 +139,61 @@ impl Recorded {
         });
         pairs(rows.collect::<Vec<_>>())
     }
+}
+
+/// The most that a run had of what its entries tell one by one.
+#[derive(Default)]
+struct Most {
+    event_bytes: u64,
+    log_lines: u64,
+    calls_at_once: u64,
+    argument_bytes: u64,
+    answer_bytes: u64,
+    call_micros: u64,
+    sources: u64,
+}
+
+impl Most {
+    fn of(entries: &[Entry]) -> Self {
+        let mut most = Self::default();
+        let mut called: Vec<u64> = Vec::new();
+        let mut at_once = 0;
+        let at_least = |most: &mut u64, n: usize| *most = (*most).max(n as u64);
+        for entry in entries {
+            let is_call = matches!(entry.body, Body::ToolCalled(_));
+            at_once = if is_call { at_once + 1 } else { 0 };
+            at_least(&mut most.calls_at_once, at_once);
+            match &entry.body {
+                Body::Event(event) => at_least(&mut most.event_bytes, event.data.as_str().len()),
+                Body::SpanOpened(span) => at_least(&mut most.event_bytes, span.data.as_str().len()),
+                Body::SpanClosed(span) => at_least(&mut most.event_bytes, span.data.as_str().len()),
+                Body::Log(_) => most.log_lines += 1,
+                Body::ToolCalled(call) => {
+                    called.push(entry.at);
+                    at_least(&mut most.argument_bytes, call.arguments.as_str().len());
+                }
+                Body::ToolAnswered(answered) => {
+                    if let Answer::Ok(output) = &answered.answer {
+                        at_least(&mut most.answer_bytes, output.content.as_str().len());
+                    }
+                    let at = called.get(answered.call as usize).copied().unwrap_or(entry.at);
+                    most.call_micros = most.call_micros.max(entry.at.saturating_sub(at));
+                }
+                Body::Ended(ended) => {
+                    if let Outcome::Done(output) = &ended.outcome {
+                        at_least(&mut most.sources, output.sources.len());
+                    }
+                }
+                Body::Started(_) | Body::SleepStarted(_) | Body::SleepEnded => {}
+            }
+        }
+        most
+    }
+}
+
+/// JSON of a value that may hold foreign text; null if that is no JSON after all.
+pub fn value_of(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
 }
 
 /// Sources, one a line.

@@ -96,7 +96,7 @@ pub fn duration(micros: u64) -> String {
         1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
         1_000_000..60_000_000 => format!("{:.2} s", micros as f64 / 1e6),
         _ => {
-            let seconds = (micros + 500_000) / 1_000_000;
+            let seconds = micros.saturating_add(500_000) / 1_000_000;
             let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
             match hours {
                 0 => format!("{minutes} min {seconds} s"),

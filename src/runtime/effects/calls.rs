@@ -1,6 +1,8 @@
 //! Tool calls through the one door: written down, answered from the record,
 //! made where the record ends.
 
+use std::collections::HashSet;
+
 use futures::stream::{FuturesUnordered, StreamExt};
 use serde_json::json;
 
@@ -8,11 +10,13 @@ use super::decide::Found;
 use super::tape::Halt;
 use super::{Effects, clip};
 use crate::journal::{
-    Answer, Body, ErrorCode, Source, ToolAnswered, ToolCalled, ToolError, ToolErrorCode,
+    Answer, Body, ErrorCode, GrantedTool, Source, ToolAnswered, ToolCalled, ToolError,
+    ToolErrorCode,
 };
 use crate::json::Json;
 use crate::revision::Digest;
-use crate::sandbox::{Stopped, ToolRequest};
+use crate::sandbox::{Stopped, ToolRequest, World};
+use crate::tools::RunTools;
 
 impl Effects {
     /// Answers calls that the guest makes together, in their order.
@@ -101,13 +105,16 @@ impl Effects {
         }
         let mut under_way = FuturesUnordered::new();
         for (call, request) in live {
-            let lost = waiting.were_on_record && !self.may_repeat(&request.name);
+            let known = if waiting.were_on_record && !self.may_repeat(&request.name) {
+                Some(interrupted(&request.name))
+            } else {
+                self.granted_too_late(&tools, &request.name)
+            };
             let tools = tools.clone();
             under_way.push(async move {
-                let answer = if lost {
-                    interrupted(&request.name)
-                } else {
-                    tools.call(&request.name, &request.arguments).await
+                let answer = match known {
+                    Some(answer) => answer,
+                    None => tools.call(&request.name, &request.arguments).await,
                 };
                 (call, answer)
             });
@@ -123,6 +130,7 @@ impl Effects {
                     let body = ToolAnswered { call, answer: answer.clone() };
                     self.put(fuel, Body::ToolAnswered(body))?;
                     waiting.set(call, answer);
+                    self.relieve().await?;
                 }
                 Err(interrupt) => return self.interrupt(interrupt),
             }
@@ -135,6 +143,17 @@ impl Effects {
     fn may_repeat(&self, name: &str) -> bool {
         let tool = self.started.tools.iter().find(|tool| tool.name == name);
         tool.is_none_or(|tool| tool.read_only || tool.idempotent)
+    }
+
+    /// What a run may call is settled when it starts: a tool that was granted
+    /// since is denied to a run that is resumed.
+    fn granted_too_late(&self, tools: &RunTools, name: &str) -> Option<Answer> {
+        let is_in = |granted: &[GrantedTool]| granted.iter().any(|tool| tool.name == name);
+        let too_late = !is_in(&self.started.tools) && is_in(&tools.granted());
+        too_late.then(|| {
+            let message = format!("`{name}` was not granted when the run started");
+            Answer::Error(ToolError { code: ToolErrorCode::Denied, message })
+        })
     }
 
     fn collect_sources(&mut self, answers: &[Answer]) {
@@ -174,11 +193,14 @@ impl Answers {
     }
 }
 
-/// Adds the sources that are not there yet, up to `limit`.
+/// Adds the sources whose address is not there yet, up to `limit`.
 pub fn merge_sources(collected: &mut Vec<Source>, more: &[Source], limit: u64) {
+    let mut known: HashSet<String> = collected.iter().map(|known| known.url.clone()).collect();
     for source in more {
-        let known = collected.iter().any(|known| known.url == source.url);
-        if !known && (collected.len() as u64) < limit {
+        if collected.len() as u64 >= limit {
+            return;
+        }
+        if known.insert(source.url.clone()) {
             collected.push(source.clone());
         }
     }

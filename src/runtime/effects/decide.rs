@@ -53,7 +53,7 @@ pub enum Found {
 pub fn decide(recorded: Option<&Entry>, request: &Request, precision: Precision) -> Decision {
     let Some(entry) = recorded else { return Decision::Beyond };
     let same = match precision {
-        Precision::Exact => is_equal(entry, request) || is_same_overflow(entry, request),
+        Precision::Exact => is_equal(entry, request) || is_same_end(entry, request),
         Precision::Content => portable(&entry.body) == portable(&request.body),
     };
     if same {
@@ -67,14 +67,23 @@ pub fn is_equal(entry: &Entry, request: &Request) -> bool {
     entry.fuel == request.fuel && entry.body == request.body
 }
 
-/// Whether both are the end of a run that overflowed its stack. The engine
-/// measures a guest's stack from a frame of the host, and another build of the
-/// same host lays out its frames otherwise: the guest comes some calls further,
-/// or less far.
-fn is_same_overflow(entry: &Entry, request: &Request) -> bool {
+/// Whether both are the same end, as far as another build of this host can tell.
+///
+/// The engine measures a guest's stack from a frame of the host, and another
+/// build lays out its frames otherwise: a guest that overflows its stack comes
+/// some calls further, or less far. And what is wrong with an output or an event
+/// is said in the words of a library.
+fn is_same_end(entry: &Entry, request: &Request) -> bool {
     let Body::Ended(ended) = &entry.body else { return false };
     let Outcome::Error(error) = &ended.outcome else { return false };
-    error.code == ErrorCode::StackOverflow && portable(&entry.body) == portable(&request.body)
+    let fuel_may_differ = error.code == ErrorCode::StackOverflow;
+    (fuel_may_differ || entry.fuel == request.fuel)
+        && (fuel_may_differ || is_worded_by_a_library(error.code))
+        && portable(&entry.body) == portable(&request.body)
+}
+
+fn is_worded_by_a_library(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::InvalidOutput | ErrorCode::InvalidEvent)
 }
 
 pub fn diverged(entry: &Entry, found: Found) -> Divergence {
@@ -99,7 +108,8 @@ fn portable(body: &Body) -> Body {
         ended.interrupted_at = None;
         if let Outcome::Error(error) = &mut ended.outcome {
             error.backtrace.clear();
-            if error.code == ErrorCode::Trap {
+            let by_the_engine = matches!(error.code, ErrorCode::Trap | ErrorCode::PayloadTooLarge);
+            if by_the_engine || is_worded_by_a_library(error.code) {
                 error.message.clear();
             }
         }

@@ -134,6 +134,11 @@ impl Effects {
     }
 
     fn put(&mut self, fuel: u64, body: Body) -> Result<(), Stopped> {
+        // What a guest printed before it was stopped, and had not ended with a
+        // line's end, comes too late.
+        if self.stop.is_some() {
+            return Err(Stopped);
+        }
         let result = self.tape.put(Request { fuel, body }, self.started.limits.journal_bytes);
         self.halt(result)
     }
@@ -298,6 +303,7 @@ impl World for Effects {
                 if let Err(interrupt) = self.control.sleep_until(until).await {
                     return self.interrupt(interrupt);
                 }
+                self.tape.advance_to(until);
             }
         }
         self.put(fuel, Body::SleepEnded)?;

@@ -79,6 +79,12 @@ impl Tape {
         self.last_at
     }
 
+    /// The next entry to be appended is not older than `time`, whatever the
+    /// system's clock says.
+    pub fn advance_to(&mut self, time: Micros) {
+        self.last_at = self.last_at.max(time);
+    }
+
     /// A view of whether the record is used up that follows the position.
     pub fn used_up(&self) -> UsedUp {
         self.used_up.clone()
