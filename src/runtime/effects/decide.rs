@@ -76,10 +76,9 @@ pub fn is_equal(entry: &Entry, request: &Request) -> bool {
 fn is_same_end(entry: &Entry, request: &Request) -> bool {
     let Body::Ended(ended) = &entry.body else { return false };
     let Outcome::Error(error) = &ended.outcome else { return false };
-    let fuel_may_differ = error.code == ErrorCode::StackOverflow;
-    (fuel_may_differ || entry.fuel == request.fuel)
-        && (fuel_may_differ || is_worded_by_a_library(error.code))
-        && portable(&entry.body) == portable(&request.body)
+    let overflowed = error.code == ErrorCode::StackOverflow;
+    let reworded = is_worded_by_a_library(error.code) && entry.fuel == request.fuel;
+    (overflowed || reworded) && portable(&entry.body) == portable(&request.body)
 }
 
 fn is_worded_by_a_library(code: ErrorCode) -> bool {
