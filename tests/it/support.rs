@@ -230,6 +230,11 @@ impl Record {
         let mut chain = Chain::default();
         entries.iter().map(|entry| chain.push(entry)).collect()
     }
+
+    pub fn tool_calls(&self) -> usize {
+        let is_call = |entry: &&Entry| matches!(entry.body, Body::ToolCalled(_));
+        self.entries().iter().filter(is_call).count()
+    }
 }
 
 /// A home folder of its own for the command line.
