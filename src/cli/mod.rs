@@ -58,10 +58,10 @@ pub struct Cli {
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The folder that holds agents, revisions and runs [default: REENACT_HOME, else `reenact` in the user's data folder]
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Options of every command")]
     home: Option<PathBuf>,
     /// The operator's configuration: grants and caps [default: REENACT_CONFIG, else `reenact.toml` in the home folder]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of every command")]
     config: Option<PathBuf>,
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
@@ -80,7 +80,7 @@ enum Color {
 enum Verb {
     /// Build an agent's folder and seal it into one revision file
     Build(build::Args),
-    /// Show what is in a sealed revision file
+    /// Show what is in a sealed file or a stored revision
     Inspect(inspect::Args),
     /// Store a revision and make it the agent's published one
     Publish(publish::Args),
