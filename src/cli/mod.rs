@@ -58,10 +58,10 @@ pub struct Cli {
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The folder that holds agents, revisions and runs [default: REENACT_HOME, else `reenact` in the user's data folder]
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Options of every command")]
+    #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
     /// The operator's configuration: grants and caps [default: REENACT_CONFIG, else `reenact.toml` in the home folder]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of every command")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]

@@ -51,31 +51,20 @@ impl Report {
             text::duration(self.took)
         );
         let mut rows = Vec::new();
+        if replay.is_proof() {
+            let same = "each the same in content, order and hash";
+            rows.push(("entries", format!("{entries} made again, {same}")));
+            let answers = format!("{answers} taken from the journal, no tool was called");
+            rows.push(("answers", answers));
+            rows.push(("fuel", self.fuel_line()));
+        }
         let head = match &replay.verdict {
             Verdict::Same(ran) => {
-                rows.push((
-                    "entries",
-                    format!("{entries} made again, each the same in content, order and hash"),
-                ));
-                rows.push((
-                    "answers",
-                    format!("{answers} taken from the journal, no tool was called"),
-                ));
-                rows.push(("fuel", self.fuel_line()));
                 rows.push(("end", end_of(ran)));
                 rows.push(("hash", ran.head.to_string()));
                 format!("{} {title} came out the same", style::good("✓"))
             }
             Verdict::SameSoFar => {
-                rows.push((
-                    "entries",
-                    format!("{entries} made again, each the same in content, order and hash"),
-                ));
-                rows.push((
-                    "answers",
-                    format!("{answers} taken from the journal, no tool was called"),
-                ));
-                rows.push(("fuel", self.fuel_line()));
                 rows.push(("end", "none: the record stops before the run ended".to_owned()));
                 format!("{} {title} came out the same as far as the record goes", style::good("✓"))
             }
