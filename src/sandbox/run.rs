@@ -108,8 +108,8 @@ impl<W: World> Sandbox<W> {
             (None, Some(Ok(Ok(output)))) => End::Returned(output),
             (None, Some(Ok(Err(failure)))) => End::Failed(given_up(failure, &job.limits)),
             (None, Some(Err(error))) => match why(&error, &host) {
-                // The guest has done nothing yet: the machine has no memory to map.
-                Cause::Unknown(message) if !instantiated.into_inner() && host.host_calls == 0 => {
+                // No code of the guest was running: the machine has no memory to map.
+                Cause::Unknown(message) if !instantiated.into_inner() && !was_running(&error) => {
                     End::HostFault(message)
                 }
                 Cause::Unknown(message) => trap(message, &error, &host),
@@ -236,6 +236,10 @@ fn trap<W>(message: String, error: &wasmtime::Error, host: &Host<W>) -> End {
         details,
         backtrace: backtrace(error),
     })
+}
+
+fn was_running(error: &wasmtime::Error) -> bool {
+    error.downcast_ref::<WasmBacktrace>().is_some_and(|trace| !trace.frames().is_empty())
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
