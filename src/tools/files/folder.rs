@@ -135,6 +135,10 @@ impl RelPath {
         for part in Path::new(text).components() {
             match part {
                 Component::CurDir => {}
+                Component::Normal(name) if is_hidden(name.as_encoded_bytes()) => {
+                    let why = "is hidden: names that begin with a dot are not granted";
+                    return Err(invalid(format!("`{text}` {why}")));
+                }
                 Component::Normal(name) => {
                     path.push_str(if path.is_empty() { "" } else { "/" });
                     path.push_str(name.to_str().expect("part of a string"));
@@ -166,6 +170,12 @@ impl RelPath {
     fn for_os(&self) -> &Path {
         Path::new(if self.0.is_empty() { "." } else { &self.0 })
     }
+}
+
+/// Whether a name is hidden. Such files hold keys and histories more often than
+/// anything that an agent should read; who means them can grant them by name.
+pub fn is_hidden(name: &[u8]) -> bool {
+    name.starts_with(b".")
 }
 
 /// An error about `path` as the guest gave it.

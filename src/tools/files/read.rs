@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::{Success, ToolError};
 use super::Cancel;
-use super::folder::{Folder, RelPath, cannot, start_of};
+use super::folder::{Folder, RelPath, cannot, is_hidden, start_of};
 
 pub const DEFAULT_READ: u64 = 64 << 10;
 pub const MAX_READ: u64 = 1 << 20;
@@ -99,7 +99,10 @@ pub fn list(folder: &Folder, args: ListArguments, cancel: &Cancel) -> Result<Suc
             truncated = true;
             break;
         }
-        names.push(entry.map_err(cannot)?.file_name());
+        let name = entry.map_err(cannot)?.file_name();
+        if !is_hidden(name.as_encoded_bytes()) {
+            names.push(name);
+        }
     }
     names.sort();
     truncated |= names.len() > MAX_LISTED;

@@ -11,7 +11,7 @@ use cap_std::fs::DirEntry;
 
 use super::super::ToolError;
 use super::Cancel;
-use super::folder::{Folder, RelPath, cannot};
+use super::folder::{Folder, RelPath, cannot, is_hidden};
 
 /// What a search may visit. Whatever a bound leaves out makes it incomplete.
 #[derive(Debug, Clone, Copy)]
@@ -128,7 +128,9 @@ fn wanted(entry: &DirEntry) -> Option<Entry> {
         kind = entry.metadata().ok()?.file_type();
     }
     let is_folder = kind.is_dir();
-    if name.starts_with('.') || (is_folder && ["target", "node_modules"].contains(&name.as_str())) {
+    if is_hidden(name.as_bytes())
+        || (is_folder && ["target", "node_modules"].contains(&name.as_str()))
+    {
         return None;
     }
     (is_folder || kind.is_file()).then_some(Entry { name, is_folder })

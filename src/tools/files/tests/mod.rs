@@ -327,3 +327,20 @@ async fn a_run_calls_the_tools_through_their_schemas() {
         assert_eq!(failure.code, code, "{failure}");
     }
 }
+
+#[tokio::test]
+async fn hidden_files_are_not_granted() {
+    let tree = Tree::new();
+    for path in [".env", ".git/config", "sub/.key"] {
+        tree.write(path, "secret");
+        let failure = tree.fails("read", json!({ "path": path })).await;
+        assert_eq!(failure.code, ToolErrorCode::InvalidArguments, "{path}");
+        assert!(failure.message.contains("hidden"), "{failure}");
+    }
+    tree.write("sub/seen", "");
+    assert_eq!(tree.ok("list", json!({})).await["entries"].as_array().unwrap().len(), 1);
+    let listed = tree.ok("list", json!({ "path": "sub" })).await;
+    assert_eq!(listed["entries"][0]["name"], "seen");
+    assert_eq!(listed["entries"].as_array().unwrap().len(), 1);
+    tree.fails("search", json!({ "query": "secret", "path": ".git" })).await;
+}
