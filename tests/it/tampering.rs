@@ -161,7 +161,8 @@ async fn another_time_makes_another_run_for_a_guest_that_looks() {
     assert_eq!(divergence(&lab, &looks, journal).await.index, 1);
 
     let sleeps = run(&lab, "hostile", json!({ "do": "sleep", "n": 1 })).await;
-    let too_early = sleeps.forged(2, |entry| entry.at -= 2_000);
+    let Body::SleepStarted(sleep) = sleeps.entries()[1].body.clone() else { panic!() };
+    let too_early = sleeps.forged(2, |entry| entry.at = sleep.until - 1);
     assert_eq!(damaged_at(&lab, &sleeps, too_early).await, 2);
 }
 
