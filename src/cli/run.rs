@@ -71,8 +71,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 
     let manifest = &prepared.revision.manifest;
     let limits = Limits::effective(&manifest.limits, &config.limits);
-    let asked = manifest.tools.clone();
-    let asks = move |name: &str| asked.iter().any(|pattern| pattern.matches(name));
+    let revision = Arc::clone(&prepared.revision);
+    let asks = move |name: &str| revision.manifest.asks_for(name);
     let tools = Catalogue::open(&config.grants)?.for_run(asks, ToolLimits::from(&limits));
     hint_at_grants(manifest, &tools);
     let plan = NewRun::plan(&prepared, &input, limits, &tools)?;

@@ -269,6 +269,13 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D
     Json::deserialize(deserializer).map(Some)
 }
 
+impl RunError {
+    /// An error that its code and one sentence tell.
+    pub fn new(code: ErrorCode, message: String) -> Self {
+        Self { code, message, details: None, backtrace: Vec::new() }
+    }
+}
+
 macro_rules! error_codes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// Every way in which a run can end as `error`. The set is closed.

@@ -89,8 +89,5 @@ pub fn trim(mut failure: RunError, limits: &Limits) -> RunError {
 }
 
 fn error(code: ErrorCode, message: String) -> Outcome {
-    Outcome::Error(trim(
-        RunError { code, message, details: None, backtrace: Vec::new() },
-        &Limits::DEFAULT,
-    ))
+    Outcome::Error(trim(RunError::new(code, message), &Limits::DEFAULT))
 }

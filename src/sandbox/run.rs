@@ -165,7 +165,7 @@ fn given_up(failure: guest::Failure, limits: &Limits) -> RunError {
     let details = failure.details.filter(fits).map(|text| {
         Json::parse(&text).unwrap_or_else(|_| Json::from_value(&serde_json::Value::String(text)))
     });
-    RunError { code: ErrorCode::AgentFailure, message: failure.message, details, backtrace: vec![] }
+    RunError { details, ..RunError::new(ErrorCode::AgentFailure, failure.message) }
 }
 
 /// Why a call into the guest failed.
@@ -179,7 +179,7 @@ fn why<W>(error: &wasmtime::Error, host: &Host<W>) -> Cause {
     let limits = &host.limits;
     let failed = |code, message: String| {
         let backtrace = backtrace(error);
-        Cause::Known(End::Failed(RunError { code, message, details: None, backtrace }))
+        Cause::Known(End::Failed(RunError { backtrace, ..RunError::new(code, message) }))
     };
     let root = error.root_cause().to_string();
     if error.is::<Stopped>() {

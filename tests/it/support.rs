@@ -149,8 +149,8 @@ impl Start<'_> {
     }
 
     pub fn tools(&self) -> RunTools {
-        let asked = self.revision.manifest.tools.clone();
-        let asks = move |name: &str| asked.iter().any(|pattern| pattern.matches(name));
+        let revision = Arc::clone(&self.revision);
+        let asks = move |name: &str| revision.manifest.asks_for(name);
         self.catalogue.for_run(asks, ToolLimits::from(&self.limits))
     }
 

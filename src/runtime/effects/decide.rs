@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn ended(code: ErrorCode, message: &str, interrupted_at: Option<Place>) -> Body {
-        let error = RunError { code, message: message.into(), details: None, backtrace: vec![] };
+        let error = RunError::new(code, message.to_owned());
         let outcome = Outcome::Error(error);
         Body::Ended(Box::new(Ended { outcome, used: Used::default(), interrupted_at }))
     }

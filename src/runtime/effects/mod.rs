@@ -129,7 +129,7 @@ impl Effects {
     }
 
     fn end<T>(&mut self, code: ErrorCode, message: String) -> Result<T, Stopped> {
-        self.stop.get_or_insert(Stop::End(error(code, message)));
+        self.stop.get_or_insert(Stop::End(RunError::new(code, message)));
         Err(Stopped)
     }
 
@@ -327,11 +327,7 @@ pub fn end_from_outside(code: ErrorCode, limits: &Limits) -> RunError {
         }
         _ => "the run was cancelled".to_owned(),
     };
-    error(code, message)
-}
-
-fn error(code: ErrorCode, message: String) -> RunError {
-    RunError { code, message, details: None, backtrace: Vec::new() }
+    RunError::new(code, message)
 }
 
 fn clip(name: &str) -> String {
