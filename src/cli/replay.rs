@@ -113,11 +113,6 @@ async fn replay_journal(
     journal: Vec<Encoded>,
     run: &str,
 ) -> Result<Report, Failure> {
-    let took = match Recorded::read(&journal) {
-        Ok(recorded) => recorded.took(),
-        // The replay will find the damage at its place.
-        Err(_) => 0,
-    };
     let begun = Instant::now();
     let entries = journal.len() as u64;
     let replay = executor.replay(prepared, journal).await?;
@@ -126,7 +121,6 @@ async fn replay_journal(
         agent: prepared.revision.manifest.name.to_string(),
         revision: prepared.revision.digest,
         entries,
-        took,
         replay,
         replay_took: begun.elapsed(),
     })

@@ -88,6 +88,11 @@ impl Control {
 }
 
 impl Interrupt {
+    /// The interruption that ends a run with `code`, if one does.
+    pub fn of(code: ErrorCode) -> Option<Self> {
+        [Self::Cancelled, Self::Deadline].into_iter().find(|interrupt| interrupt.code() == code)
+    }
+
     pub fn code(self) -> ErrorCode {
         match self {
             Self::Cancelled => ErrorCode::Cancelled,

@@ -11,8 +11,8 @@ use super::effects::tape::{Halt, Tape, UsedUp};
 use super::effects::{Effects, Stop, end_from_outside};
 use super::outcome::{self, Declared};
 use super::start::Journal;
-use crate::journal::{Body, Ended, ErrorCode, FORMAT, Outcome, Place, RunError, Used};
-use crate::revision::{Digest, InvalidManifest, Limits, Revision, Schema};
+use crate::journal::{Body, Ended, FORMAT, Outcome, Place, Used};
+use crate::revision::{Digest, InvalidManifest, Revision, Schema};
 use crate::sandbox::{End, Job, LoadError, Program, Sandbox};
 use crate::tools::RunTools;
 
@@ -113,22 +113,19 @@ impl Executor {
         let job_input = started.input.as_str().to_owned();
         let seed = seed_of(&started.seed);
         let config = config_of(revision);
-        let Journal { encoded, recorder, precision } = journal;
+        let Journal { recorded, damage, recorder, precision } = journal;
         let is_closed = recorder.is_none();
         let mut job_limits = limits;
         if precision == Precision::Content {
             // Another engine may count otherwise: it must not end a run that did not end so.
             job_limits.fuel = MOST_FUEL;
         }
-        let tape = Tape::new(encoded, recorder, precision);
-        let used_up = tape.used_up();
+        let tape = Tape::new(recorded, damage, recorder, precision);
+        let end = RecordEnd { interruption, used_up: tape.used_up(), is_closed };
         let world = Effects::begin(started, config, tape, tools, control.clone())?;
 
         let due = Arc::new(OnceLock::new());
-        let over = used_up.clone();
-        let interrupt = interrupt_at(&interruption, used_up, control.clone(), Arc::clone(&due));
-        // Past the end of an unfinished record there is nothing to prove.
-        let interrupt = move |place| (is_closed && over.get()) || interrupt(place);
+        let interrupt = interrupt_at(end, control, Arc::clone(&due));
         let job = Job { world, input: job_input, limits: job_limits, seed };
         let finished = self.sandbox.run(&prepared.program, job, interrupt).await;
         let mut effects = finished.world;
@@ -143,12 +140,13 @@ impl Executor {
                 outcome::check(output, effects.sources(), &declared, &limits)
             }
             End::Failed(error) => Outcome::Error(outcome::trim(error, &limits)),
-            End::Interrupted(_) if is_closed && !effects.tape().is_recorded() => {
-                return Err(Halt::JournalOver.into());
-            }
             End::Interrupted(place) => {
+                // Where the record ends and may not grow, that is all there is to say.
+                effects.tape().peek()?;
                 interrupted_at = Some(place);
-                Outcome::Error(interrupted(due.get().copied(), interruption, &limits))
+                let recorded = interruption.map(|(_, interrupt)| interrupt);
+                let interrupt = due.get().copied().or(recorded).unwrap_or(Interrupt::Cancelled);
+                Outcome::Error(end_from_outside(interrupt.code(), &limits))
             }
             End::Stopped => match effects.take_stop() {
                 Some(Stop::End(error)) => Outcome::Error(error),
@@ -178,21 +176,30 @@ const MOST_FUEL: u64 = 1 << 53;
 /// a guest that makes many hardly computes, so it seldom yields.
 const LOOK_EVERY: u64 = 64;
 
-/// Whether to interrupt the guest at a place: where the record says so, or when
-/// it is due. What made it due is left in `found`. A cancel or a deadline that
-/// came while a run was not under way cannot end it before its record does.
-fn interrupt_at(
-    recorded: &Option<(Place, RunError)>,
+/// What the record says of its own end.
+struct RecordEnd {
+    interruption: Option<(Place, Interrupt)>,
     used_up: UsedUp,
+    /// Nothing may come after it.
+    is_closed: bool,
+}
+
+/// Whether to interrupt the guest at a place: where the record says so, past
+/// the end of a record that may not grow, or when it is due. What made it due
+/// is left in `found`. A cancel or a deadline that came while a run was not
+/// under way cannot end it before its record does.
+fn interrupt_at(
+    record: RecordEnd,
     control: Control,
     found: Arc<OnceLock<Interrupt>>,
 ) -> impl Fn(Place) -> bool + Send + Sync + 'static {
-    let recorded = recorded.as_ref().map(|(place, _)| *place);
     move |place| {
-        if recorded == Some(place) {
+        let is_used_up = record.used_up.get();
+        let was_here = record.interruption.is_some_and(|(recorded, _)| recorded == place);
+        if was_here || (record.is_closed && is_used_up) {
             return true;
         }
-        if !used_up.get() || matches!(place, Place::HostCall(call) if call % LOOK_EVERY != 0) {
+        if !is_used_up || matches!(place, Place::HostCall(call) if call % LOOK_EVERY != 0) {
             return false;
         }
         control.due().is_some_and(|due| found.set(due).is_ok())
@@ -210,17 +217,6 @@ async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fau
     tape.put(super::effects::decide::Request { fuel, body }, u64::MAX)?;
     tape.finish(Close { code, fuel, at: tape.now() }).await?;
     Ok(Ran { ended, fuel, entries: tape.entries(), head: tape.head() })
-}
-
-/// The error of a run that was interrupted: now, or in its record.
-fn interrupted(
-    due: Option<Interrupt>,
-    recorded: Option<(Place, RunError)>,
-    limits: &Limits,
-) -> RunError {
-    let recorded = recorded.map(|(_, error)| error.code);
-    let code = due.map(Interrupt::code).or(recorded).unwrap_or(ErrorCode::Cancelled);
-    end_from_outside(code, limits)
 }
 
 fn config_of(revision: &Revision) -> String {

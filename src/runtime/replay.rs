@@ -5,7 +5,7 @@ use super::effects::decide::{Divergence, Precision};
 use super::effects::tape::Halt;
 use super::executor::{Executor, Fault, Prepared, Ran};
 use super::start::Journal;
-use crate::journal::{Body, Damage, Encoded, Fingerprint, verify_prefix};
+use crate::journal::{Body, Damage, Encoded, Entry, Fingerprint, Micros};
 use crate::sandbox;
 
 /// What a replay found.
@@ -18,6 +18,8 @@ pub struct Replay {
     pub answers: u64,
     /// Fuel at the last entry of the journal.
     pub fuel: u64,
+    /// Microseconds that the run took, as far as the journal tells.
+    pub took: Micros,
     /// The engine that made the record, if this build has another one: then
     /// fuel, backtraces and the wording of traps were not compared.
     pub other_engine: Option<Fingerprint>,
@@ -48,13 +50,16 @@ impl Executor {
         prepared: &Prepared,
         encoded: Vec<Encoded>,
     ) -> Result<Replay, Fault> {
-        let (known, _) = verify_prefix(&encoded);
-        let is_answer = |body: &Body| matches!(body, Body::ToolAnswered(_));
-        let answers = known.iter().filter(|entry| is_answer(&entry.body)).count() as u64;
-        let fuel = known.last().map_or(0, |entry| entry.fuel);
         let entries = encoded.len() as u64;
-
         let journal = Journal::closed(encoded);
+        let known = &journal.recorded;
+        let is_answer =
+            |(entry, _): &&(Entry, Encoded)| matches!(entry.body, Body::ToolAnswered(_));
+        let answers = known.iter().filter(is_answer).count() as u64;
+        let (fuel, took) = match (known.first(), known.last()) {
+            (Some((first, _)), Some((last, _))) => (last.fuel, last.at - first.at),
+            _ => (0, 0),
+        };
         let other_engine = match journal.precision() {
             Precision::Exact => None,
             Precision::Content => journal.started().ok().map(|started| started.engine),
@@ -67,6 +72,6 @@ impl Executor {
             Err(Fault::Journal(Halt::Damaged(damage))) => Verdict::Damaged(damage),
             Err(fault) => return Err(fault),
         };
-        Ok(Replay { verdict, entries, answers, fuel, other_engine })
+        Ok(Replay { verdict, entries, answers, fuel, took, other_engine })
     }
 }

@@ -1,13 +1,13 @@
 //! What the executor is given: a run's journal so far, and a new run's beginning.
 
+use super::control::Interrupt;
 use super::effects::decide::Precision;
 use super::effects::recorder::Recorder;
 use super::effects::system;
 use super::effects::tape::Halt;
 use super::executor::{Fault, Prepared};
 use crate::journal::{
-    Body, Chain, Damage, Encoded, Entry, ErrorCode, FORMAT, Micros, Outcome, Place, RunError,
-    Started,
+    Body, Chain, Damage, Encoded, Entry, FORMAT, Micros, Outcome, Place, Started, verify_prefix,
 };
 use crate::json::{InvalidJson, Json};
 use crate::revision::{InvalidLimit, Limits, Violation};
@@ -29,9 +29,11 @@ fn list(violations: &[Violation]) -> String {
     violations.iter().map(|violation| format!("\n  {violation}")).collect()
 }
 
-/// A run's journal as it is handed to the executor.
+/// A run's journal as it is handed to the executor: verified once, here.
 pub struct Journal {
-    pub(super) encoded: Vec<Encoded>,
+    /// Up to the end or the first damage.
+    pub(super) recorded: Vec<(Entry, Encoded)>,
+    pub(super) damage: Option<Damage>,
     pub(super) recorder: Option<Box<dyn Recorder>>,
     pub(super) precision: Precision,
 }
@@ -39,7 +41,7 @@ pub struct Journal {
 impl Journal {
     /// A record that may not grow, for a replay.
     pub fn closed(encoded: Vec<Encoded>) -> Self {
-        let mut journal = Self { encoded, recorder: None, precision: Precision::Exact };
+        let mut journal = Self::read(encoded, None);
         if journal.started().is_ok_and(|started| started.engine != sandbox::fingerprint()) {
             journal.precision = Precision::Content;
         }
@@ -48,7 +50,13 @@ impl Journal {
 
     /// A record that goes on: a new run's first entry, or a run to be resumed.
     pub fn open(encoded: Vec<Encoded>, recorder: Box<dyn Recorder>) -> Self {
-        Self { encoded, recorder: Some(recorder), precision: Precision::Exact }
+        Self::read(encoded, Some(recorder))
+    }
+
+    fn read(encoded: Vec<Encoded>, recorder: Option<Box<dyn Recorder>>) -> Self {
+        let (entries, damage) = verify_prefix(&encoded);
+        let recorded = entries.into_iter().zip(encoded).collect();
+        Self { recorded, damage, recorder, precision: Precision::Exact }
     }
 
     /// How closely a replay of it compares.
@@ -58,25 +66,28 @@ impl Journal {
 
     /// What the first entry says.
     pub fn started(&self) -> Result<Started, Fault> {
-        let first = self.encoded.first().ok_or(Fault::NoStart)?;
-        let entry = Chain::default().verify(first).map_err(Halt::from)?;
-        match entry.body {
+        let Some((first, _)) = self.recorded.first() else {
+            return Err(match &self.damage {
+                Some(damage) => Halt::from(damage.clone()).into(),
+                None => Fault::NoStart,
+            });
+        };
+        match &first.body {
             Body::Started(started) => {
                 let damage = |cause: InvalidLimit| Damage { index: 0, what: cause.to_string() };
                 started.limits.check().map_err(|cause| Halt::from(damage(cause)))?;
-                Ok(*started)
+                Ok((**started).clone())
             }
             _ => Err(Fault::NoStart),
         }
     }
 
     /// Where the record says that the run was interrupted, and why.
-    pub(super) fn interruption(&self) -> Option<(Place, RunError)> {
-        let last: Entry = serde_json::from_slice(&self.encoded.last()?.bytes).ok()?;
-        let Body::Ended(ended) = last.body else { return None };
-        let Outcome::Error(error) = ended.outcome else { return None };
-        let codes = [ErrorCode::Cancelled, ErrorCode::Deadline];
-        codes.contains(&error.code).then_some((ended.interrupted_at?, error))
+    pub(super) fn interruption(&self) -> Option<(Place, Interrupt)> {
+        let (last, _) = self.recorded.last()?;
+        let Body::Ended(ended) = &last.body else { return None };
+        let Outcome::Error(error) = &ended.outcome else { return None };
+        Some((ended.interrupted_at?, Interrupt::of(error.code)?))
     }
 }
 

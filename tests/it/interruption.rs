@@ -89,6 +89,11 @@ async fn a_replay_stops_where_an_unfinished_record_does() {
     let beginning = record.journal[..1].to_vec();
     let replay = lab.replay_entries(&record.revision, beginning).await;
     assert!(matches!(replay.verdict, Verdict::SameSoFar), "{:?}", replay.verdict);
+
+    let mut damaged = record.journal.clone();
+    damaged[1].bytes[10] ^= 1;
+    let replay = lab.replay_entries(&record.revision, damaged).await;
+    assert!(matches!(&replay.verdict, Verdict::Damaged(damage) if damage.index == 1));
 }
 
 #[tokio::test]

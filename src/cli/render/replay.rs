@@ -16,8 +16,6 @@ pub struct Report {
     pub revision: Digest,
     /// Entries that the journal should have.
     pub entries: u64,
-    /// Microseconds that the run itself took.
-    pub took: u64,
     pub replay: Replay,
     pub replay_took: Duration,
 }
@@ -48,7 +46,7 @@ impl Report {
         let took = format!(
             "{} (the run: {})",
             text::duration(self.replay_took.as_micros() as u64),
-            text::duration(self.took)
+            text::duration(self.replay.took)
         );
         let mut rows = Vec::new();
         if replay.is_proof() {

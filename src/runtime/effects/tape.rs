@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::decide::{Decision, Divergence, Found, Precision, Request, decide, diverged, is_equal};
 use super::recorder::{Close, RecordError, Recorder};
 use super::system;
-use crate::journal::{
-    Body, Chain, Damage, Encoded, Entry, ErrorCode, Micros, Outcome, verify_prefix,
-};
+use crate::journal::{Body, Chain, Damage, Encoded, Entry, ErrorCode, Micros, Outcome};
 
 /// A journal that is read, written, or read and then written.
 pub struct Tape {
@@ -25,8 +23,9 @@ pub struct Tape {
     used_up: UsedUp,
 }
 
-/// Tells, while the guest has the tape, whether its record is used up.
-#[derive(Clone, Default)]
+/// Tells, while the guest has the tape, whether what can be read of its record
+/// is used up.
+#[derive(Clone)]
 pub struct UsedUp(Arc<AtomicBool>);
 
 impl UsedUp {
@@ -53,14 +52,15 @@ pub enum Halt {
 }
 
 impl Tape {
-    /// A journal that holds `encoded` and may grow if there is a recorder.
+    /// A journal that holds `recorded`, and `damage` after it, and may grow if
+    /// there is a recorder.
     pub fn new(
-        encoded: Vec<Encoded>,
+        recorded: Vec<(Entry, Encoded)>,
+        damage: Option<Damage>,
         recorder: Option<Box<dyn Recorder>>,
         precision: Precision,
     ) -> Self {
-        let (entries, damage) = verify_prefix(&encoded);
-        let recorded = entries.into_iter().zip(encoded).collect();
+        let used_up = UsedUp(Arc::new(AtomicBool::new(recorded.is_empty())));
         Self {
             recorded,
             position: 0,
@@ -70,7 +70,7 @@ impl Tape {
             chain: Chain::default(),
             last_at: 0,
             bytes: 0,
-            used_up: UsedUp::default(),
+            used_up,
         }
     }
 
@@ -172,7 +172,7 @@ impl Tape {
         self.last_at = entry.at;
         self.bytes += encoded.bytes.len() as u64;
         self.position += 1;
-        self.used_up.0.store(!self.is_recorded(), Ordering::Relaxed);
+        self.used_up.0.store(self.position == self.recorded.len(), Ordering::Relaxed);
         Ok(())
     }
 
