@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use super::context::Context;
 use super::render::{style, text};
-use super::run::again;
 use super::{Failure, Global, note};
 use crate::build::write_atomically;
 use crate::journal::{PortableRun, verify_all};
@@ -38,6 +37,6 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         path.display(),
         text::bytes(bytes.len() as u64)
     ));
-    note(format!("replay it: {}", again(global, &format!("replay {}", path.display()))));
+    note(format!("replay it: {}", global.again(&format!("replay {}", path.display()))));
     Ok(ExitCode::SUCCESS)
 }

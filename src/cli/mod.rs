@@ -16,6 +16,7 @@ mod run;
 mod runs;
 mod show;
 mod target;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -109,6 +110,15 @@ impl Global {
     /// `--config`, else REENACT_CONFIG; `None` for the default.
     fn config(&self) -> Option<PathBuf> {
         self.config.clone().or_else(|| from_environment("REENACT_CONFIG"))
+    }
+
+    /// The command line that does `verb` with this very program and home.
+    fn again(&self, verb: &str) -> String {
+        let program = std::env::args().next().unwrap_or_else(|| "reenact".to_owned());
+        match &self.home {
+            Some(home) => format!("{program} --home {} {verb}", home.display()),
+            None => format!("{program} {verb}"),
+        }
     }
 }
 

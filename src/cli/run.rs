@@ -3,17 +3,15 @@
 use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::context::Context;
-use super::render::entry::Lines;
-use super::render::run::{Recorded, sources};
+use super::render::run::{Recorded, explain, sources};
 use super::render::{style, text};
+use super::watch::{Events, print, spinner};
 use super::{Failure, Global, exit, note, say, say_json, target};
-use crate::journal::{Body, Content, Encoded, Entry, ErrorCode, Outcome};
+use crate::journal::{Content, ErrorCode, Outcome};
 use crate::revision::{Limits, Manifest, Revision, ToolPattern};
 use crate::runtime::{Canceller, Control, DurableRun, NewRun};
 use crate::tools::{self, Catalogue, RunTools, ToolLimits};
@@ -43,16 +41,6 @@ pub struct Args {
     /// Print the finished run as one JSON document instead of its result alone
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Events {
-    /// Lines for people, on stderr
-    Pretty,
-    /// One JSON document per entry, on stdout
-    Ndjson,
-    /// Nothing
-    None,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
@@ -90,7 +78,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     ran.map_err(|fault| {
         Failure::from(fault).context(format!("run {id} could not go on")).with_hint(format!(
             "what happened until then is recorded: `{}`",
-            again(global, &format!("show {id}"))
+            global.again(&format!("show {id}"))
         ))
     })?;
 
@@ -168,75 +156,6 @@ async fn cancel_on_ctrl_c(canceller: Canceller) {
     }
 }
 
-fn spinner() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid");
-    bar.set_style(style);
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
-}
-
-/// Prints entries as they become durable, until the run is over.
-async fn print(mut entries: UnboundedReceiver<Arc<Encoded>>, form: Events) {
-    let spinner = match form {
-        Events::Pretty => spinner(),
-        Events::Ndjson | Events::None => ProgressBar::hidden(),
-    };
-    let mut lines = Lines::new(terminal_width());
-    let mut under_way = std::collections::BTreeSet::new();
-    while let Some(encoded) = entries.recv().await {
-        match form {
-            Events::None => {}
-            Events::Ndjson => say(String::from_utf8_lossy(&encoded.bytes)),
-            Events::Pretty => {
-                let Ok(entry) = serde_json::from_slice::<Entry>(&encoded.bytes) else { continue };
-                if let Body::Started(started) = &entry.body {
-                    spinner.suspend(|| note(header(started)));
-                }
-                if let Some(line) = lines.line(&entry)
-                    && !is_failure(&entry)
-                {
-                    spinner.suspend(|| note(line));
-                }
-                match &entry.body {
-                    Body::ToolCalled(call) => drop(under_way.insert(call.call)),
-                    Body::ToolAnswered(answer) => drop(under_way.remove(&answer.call)),
-                    _ => {}
-                }
-                let message = match under_way.first() {
-                    Some(call) => format!("tool_call {}", lines.under_way(*call)),
-                    None => format!("running, fuel {}", text::fuel(entry.fuel)),
-                };
-                spinner.set_message(message);
-            }
-        }
-    }
-    spinner.finish_and_clear();
-}
-
-/// The entry that ends a failed run; the error is printed whole after the run.
-fn is_failure(entry: &Entry) -> bool {
-    let Body::Ended(ended) = &entry.body else { return false };
-    matches!(ended.outcome, Outcome::Error(_))
-}
-
-fn header(started: &crate::journal::Started) -> String {
-    let tools: Vec<&str> = started.tools.iter().map(|tool| tool.name.as_str()).collect();
-    let tools = if tools.is_empty() { "no tools".to_owned() } else { tools.join(", ") };
-    format!(
-        "{} {} · {}@{} · {tools}",
-        style::label("run"),
-        style::strong(&started.run),
-        started.agent,
-        started.revision.short(),
-    )
-}
-
-/// Width of the terminal on stderr, if it is one.
-pub fn terminal_width() -> Option<usize> {
-    console::Term::stderr().size_checked().map(|(_, columns)| columns.into())
-}
-
 /// Prints the result and the way back to the run.
 fn report(recorded: &Recorded, args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let Some(ended) = recorded.ended() else {
@@ -271,7 +190,7 @@ fn report(recorded: &Recorded, args: &Args, global: &Global) -> Result<ExitCode,
             note(format!("{}\n{}\n", style::label("sources"), sources(&output.sources)));
         }
         note(recorded.summary());
-        let replay = again(global, &format!("replay {}", recorded.started.run));
+        let replay = global.again(&format!("replay {}", recorded.started.run));
         note(format!("replay it: {}", style::strong(replay)));
     }
     Ok(ExitCode::from(code))
@@ -294,41 +213,4 @@ fn say_content(content: &Content) -> Result<(), Failure> {
         Content::Json(value) => say_json(&value.to_value())?,
     }
     Ok(())
-}
-
-/// An error of a run with all that is known about it.
-pub fn explain(error: &crate::journal::RunError) -> String {
-    let mut text = format!("{} {}", style::bad(error.code), text::safe(&error.message));
-    if let Some(details) = &error.details {
-        let details = details.to_value();
-        match details.get("stderr").and_then(|lines| lines.as_array()) {
-            Some(lines) => {
-                text += "\n  the guest's last words on stderr:";
-                let lines = lines.iter().filter_map(|line| line.as_str());
-                for line in lines.filter(|line| !line.is_empty()) {
-                    text += &format!("\n    {}", text::line(line, 400));
-                }
-            }
-            None => text += &format!("\n  details: {}", text::line(&details.to_string(), 2_000)),
-        }
-    }
-    if !error.backtrace.is_empty() {
-        text += "\n  in the guest's functions, innermost first:";
-        for frames in error.backtrace.chunk_by(|a, b| a == b) {
-            let name = format!("{:#}", rustc_demangle::demangle(&frames[0]));
-            let times =
-                if frames.len() > 1 { format!(" ({} times)", frames.len()) } else { String::new() };
-            text += &format!("\n    {}{times}", text::line(&name, 200));
-        }
-    }
-    text
-}
-
-/// The command line that does `verb` with this very program and home.
-pub fn again(global: &Global, verb: &str) -> String {
-    let program = std::env::args().next().unwrap_or_else(|| "reenact".to_owned());
-    match &global.home {
-        Some(home) => format!("{program} --home {} {verb}", home.display()),
-        None => format!("{program} {verb}"),
-    }
 }

@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use super::context::Context;
-use super::render::entry::Lines;
-use super::render::run::{Recorded, sources, status, value_of};
+use super::render::entry::{Lines, terminal_width};
+use super::render::run::{Recorded, explain, sources, status, value_of};
 use super::render::table::pairs;
 use super::render::{style, text};
-use super::run::{again, explain, terminal_width};
 use super::{Failure, Global, say, say_json};
 use crate::journal::{Content, Outcome};
 
@@ -84,7 +83,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     say(format!(
         "\n{}\nreplay it: {}",
         recorded.summary(),
-        again(global, &format!("replay {}", row.id))
+        global.again(&format!("replay {}", row.id))
     ));
     Ok(ExitCode::SUCCESS)
 }

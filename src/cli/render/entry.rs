@@ -105,3 +105,8 @@ impl Lines {
         format!("{} {fuel}  {kind} {said}{}", style::dim(format!("{at:8.3}s")), style::dim(took))
     }
 }
+
+/// Width of the terminal on stderr, if it is one.
+pub fn terminal_width() -> Option<usize> {
+    console::Term::stderr().size_checked().map(|(_, columns)| columns.into())
+}

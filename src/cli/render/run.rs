@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::table::pairs;
 use super::{style, text};
 use crate::journal::{
-    Answer, Body, Content, Encoded, Ended, Entry, Outcome, Source, Started, verify_all,
+    Answer, Body, Content, Encoded, Ended, Entry, Outcome, RunError, Source, Started, verify_all,
 };
 use crate::revision::Digest;
 use crate::runtime::now;
@@ -194,6 +194,34 @@ impl Most {
 /// JSON of a value that may hold foreign text; null if that is no JSON after all.
 pub fn value_of(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// An error of a run with all that is known about it.
+pub fn explain(error: &RunError) -> String {
+    let mut text = format!("{} {}", style::bad(error.code), text::safe(&error.message));
+    if let Some(details) = &error.details {
+        let details = details.to_value();
+        match details.get("stderr").and_then(|lines| lines.as_array()) {
+            Some(lines) => {
+                text += "\n  the guest's last words on stderr:";
+                let lines = lines.iter().filter_map(|line| line.as_str());
+                for line in lines.filter(|line| !line.is_empty()) {
+                    text += &format!("\n    {}", text::line(line, 400));
+                }
+            }
+            None => text += &format!("\n  details: {}", text::line(&details.to_string(), 2_000)),
+        }
+    }
+    if !error.backtrace.is_empty() {
+        text += "\n  in the guest's functions, innermost first:";
+        for frames in error.backtrace.chunk_by(|a, b| a == b) {
+            let name = format!("{:#}", rustc_demangle::demangle(&frames[0]));
+            let times =
+                if frames.len() > 1 { format!(" ({} times)", frames.len()) } else { String::new() };
+            text += &format!("\n    {}{times}", text::line(&name, 200));
+        }
+    }
+    text
 }
 
 /// Sources, one a line.
