@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::revision::{InvalidLimit, SomeLimits};
-use crate::tools::{Grant, KINDS, kind, kind_names, quoted};
+use crate::tools::{Grant, KINDS, Vault, kind, kind_names, quoted};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
@@ -19,6 +19,8 @@ pub struct Config {
     pub limits: SomeLimits,
     /// By kind of provider.
     pub grants: BTreeMap<String, Grant>,
+    /// Secrets by name. What is not here is looked for in the environment.
+    secrets: BTreeMap<String, String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +80,16 @@ struct File {
     limits: SomeLimits,
     #[serde(default)]
     grants: BTreeMap<String, toml::Table>,
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
 }
 
 impl Config {
+    /// The host's secrets.
+    pub fn vault(&self) -> Vault {
+        Vault::new(self.secrets.clone())
+    }
+
     /// Reads `path`. A file that does not exist says nothing, unless it must.
     pub fn load(path: &Path, must_exist: bool) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
@@ -94,7 +103,7 @@ impl Config {
 
     fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let path = || file.to_owned();
-        let File { limits, grants } = toml::from_str(text).map_err(|cause| {
+        let File { limits, grants, secrets } = toml::from_str(text).map_err(|cause| {
             let line = cause.span().map(|span| text[..span.start].matches('\n').count() + 1);
             ConfigError::Syntax { path: path(), line, cause: Box::new(cause) }
         })?;
@@ -110,7 +119,7 @@ impl Config {
         }
         let grants =
             grants.into_iter().map(|(name, table)| (name, Grant::Table { table, file: path() }));
-        Ok(Self { limits, grants: grants.collect() })
+        Ok(Self { limits, grants: grants.collect(), secrets })
     }
 
     /// Adds `--grant NAME=VALUE` flags. Each replaces the table of its provider.
@@ -163,7 +172,7 @@ mod tests {
         for (text, message) in [
             (
                 "\n[limit]\nfuel = 1",
-                "`conf/reenact.toml`, line 2: unknown field `limit`, expected `limits` or `grants`",
+                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `secrets`",
             ),
             (
                 "[limits]\nfuel = -1",

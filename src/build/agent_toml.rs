@@ -27,6 +27,9 @@ pub struct AgentToml {
     pub component: PathBuf,
     #[serde(default)]
     pub tools: Vec<ToolPattern>,
+    /// What the agent needs of each provider, such as the hosts that it fetches from.
+    #[serde(default)]
+    pub needs: toml::Table,
     /// Without it the component is taken as it is.
     pub build: Option<BuildToml>,
     /// Without it every input is taken.
@@ -105,6 +108,7 @@ impl AgentToml {
                 schema: output.transpose()?,
             },
             tools: self.tools,
+            needs: object(path, "needs", self.needs)?,
             limits: self.limits,
             config: object(path, "config", self.config)?,
         })

@@ -61,7 +61,10 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let limits = Limits::effective(&manifest.limits, &config.limits);
     let revision = Arc::clone(&prepared.revision);
     let asks = move |name: &str| revision.manifest.asks_for(name);
-    let tools = Catalogue::open(&config.grants)?.for_run(asks, ToolLimits::from(&limits));
+    let wanted = |provider: &str| manifest.asks_for_any_of(provider);
+    let catalogue = Catalogue::open(&config.grants, config.vault(), &wanted).await?;
+    let tools = catalogue.for_run(asks, ToolLimits::from(&limits));
+    let tools = tools.with_needs(manifest.needs.clone());
     hint_at_grants(manifest, &tools);
     let plan = NewRun::plan(&prepared, &input, limits, &tools)?;
     let id = plan.started.run.clone();

@@ -10,7 +10,18 @@ use crate::json::Json;
 use crate::revision::{Digest, Limits};
 
 /// Version of the entries' wire format.
-pub const FORMAT: u32 = 1;
+///
+/// | version | what is new |
+/// | --- | --- |
+/// | 1 | the first |
+/// | 2 | approvals; a call's attempts and usage; rules and schema digest of a granted tool |
+///
+/// All that is new is optional and left out when absent, so one reader serves
+/// every version.
+pub const FORMAT: u32 = 2;
+
+/// The oldest version that is read.
+pub const OLDEST_FORMAT: u32 = 1;
 
 /// Microseconds since the Unix epoch.
 pub type Micros = u64;
@@ -42,6 +53,9 @@ pub enum Body {
     Log(Log),
     /// The guest called a tool. Calls are numbered from 0.
     ToolCalled(ToolCalled),
+    /// The run waits until a person has decided about a call.
+    ApprovalAsked(ApprovalAsked),
+    ApprovalAnswered(ApprovalAnswered),
     /// The tool's answer, in the order in which answers arrived.
     ToolAnswered(ToolAnswered),
     /// The guest waits for a time.
@@ -80,6 +94,36 @@ pub struct GrantedTool {
     pub parameters: Json,
     pub read_only: bool,
     pub idempotent: bool,
+    /// SHA-256 of `parameters` as canonical JSON (RFC 8785). Since format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Digest>,
+    /// What the operator says about calls of it: the first that fits decides; if
+    /// there are some and none fits, the call is denied. Since format 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+/// The operator's word about some calls of a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub action: Action,
+    /// JSON Schema that the arguments must fit for the rule to hold; without it
+    /// the rule holds for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Json>,
+    /// For `ask`: how long a person has to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Allow,
+    /// A person decides about each call.
+    Ask,
+    Deny,
 }
 
 /// The engine under which fuel and stack use are exact. Under another one they
@@ -148,9 +192,67 @@ pub struct ToolCalled {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct ApprovalAsked {
+    pub call: u64,
+    /// When the call is denied if nobody has answered.
+    pub until: Micros,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalAnswered {
+    pub call: u64,
+    pub decision: Approval,
+    /// Who decided, as far as the host knows; empty if nobody did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+}
+
+/// What a person decided about a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    Approved,
+    /// Approved with these arguments instead of the guest's.
+    Edited(Json),
+    /// Denied, for this reason.
+    Denied(String),
+    /// Nobody answered in time.
+    TimedOut,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ToolAnswered {
     pub call: u64,
     pub answer: Answer,
+    /// What the tool charged for, whether it succeeded or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// The attempts that failed before this answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
+}
+
+/// What a call of a model cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    /// Millionths of the unit of the operator's price table; none if it has no
+    /// price for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<u64>,
+}
+
+/// An attempt at a call that failed and was made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempt {
+    pub error: String,
+    /// Milliseconds from the failure to the next attempt.
+    pub waited_ms: u64,
 }
 
 /// What came back from a tool call, whether or not a tool was reached.

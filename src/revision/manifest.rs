@@ -23,6 +23,9 @@ pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
 /// The guest copies it into its memory with every call of `context.config`.
 pub const MAX_CONFIG_BYTES: usize = 256 << 10;
 
+/// Bytes of `needs` as JSON text: lists of some hundred names.
+pub const MAX_NEEDS_BYTES: usize = 64 << 10;
+
 /// Bytes of the description, which listings show and models read.
 pub const MAX_DESCRIPTION_BYTES: usize = 4 << 10;
 
@@ -61,6 +64,10 @@ pub struct Manifest {
     /// The tools that a run may ask for. The operator's policy decides.
     #[serde(default)]
     pub tools: Vec<ToolPattern>,
+    /// What the agent needs of a provider beyond the names of tools, by provider:
+    /// for `http` the hosts that it fetches from. The operator's grant decides.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub needs: Map<String, Value>,
     #[serde(default)]
     pub limits: SomeLimits,
     /// Whatever the agent wants to know: a prompt, the name of a model, …
@@ -162,8 +169,12 @@ impl Manifest {
         self.limits.check()?;
         let config = serde_json::to_vec(&self.config).map_or(0, |text| text.len());
         too_large("config", config, MAX_CONFIG_BYTES, "bytes")?;
-        for (name, value) in &self.config {
-            exact("config", format!("/{}", escaped(name)), value)?;
+        let needs = serde_json::to_vec(&self.needs).map_or(0, |text| text.len());
+        too_large("needs", needs, MAX_NEEDS_BYTES, "bytes")?;
+        for (field, members) in [("config", &self.config), ("needs", &self.needs)] {
+            for (name, value) in members {
+                exact(field, format!("/{}", escaped(name)), value)?;
+            }
         }
         self.input_schema()?;
         self.output_schema()?;
@@ -188,6 +199,11 @@ impl Manifest {
     /// Whether the manifest asks for the tool.
     pub fn asks_for(&self, tool: &str) -> bool {
         self.tools.iter().any(|pattern| pattern.matches(tool))
+    }
+
+    /// Whether the manifest asks for any tool of the provider.
+    pub fn asks_for_any_of(&self, provider: &str) -> bool {
+        self.tools.iter().any(|pattern| pattern.provider() == provider)
     }
 
     fn validate_texts(&self) -> Result<(), InvalidManifest> {
@@ -320,9 +336,16 @@ checked_text! {
         let of_tool = |b: u8| b.is_ascii_alphanumeric() || b"_-./".contains(&b);
         text.len() <= MAX_TOOL_BYTES
             && text.split_once('.').is_some_and(|(provider, tool)| {
-                is_word(provider) && !tool.is_empty() && (tool == "*" || tool.bytes().all(of_tool))
+                is_provider(provider) && !tool.is_empty() && (tool == "*" || tool.bytes().all(of_tool))
             })
     }
+}
+
+/// Whether `text` can be the name of a provider: a letter, then letters, digits,
+/// `_` and `-`. Existing configurations of servers use all of them.
+pub fn is_provider(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 fn is_word(text: &str) -> bool {
@@ -331,6 +354,11 @@ fn is_word(text: &str) -> bool {
 }
 
 impl ToolPattern {
+    /// The name before the dot.
+    pub fn provider(&self) -> &str {
+        self.0.split('.').next().unwrap_or_default()
+    }
+
     /// Whether the pattern covers the tool of this name.
     pub fn matches(&self, name: &str) -> bool {
         match self.0.strip_suffix('*') {

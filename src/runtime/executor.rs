@@ -11,9 +11,9 @@ use super::effects::tape::{Halt, Tape, UsedUp};
 use super::effects::{Effects, Stop, end_from_outside};
 use super::outcome::{self, Declared};
 use super::start::Journal;
-use crate::journal::{Body, Ended, FORMAT, Outcome, Place, Used};
+use crate::journal::{Body, Ended, FORMAT, OLDEST_FORMAT, Outcome, Place, Started, Used};
 use crate::revision::{Digest, InvalidManifest, Revision, Schema};
-use crate::sandbox::{End, Job, LoadError, Program, Sandbox};
+use crate::sandbox::{End, Facts, Job, LoadError, Program, Sandbox};
 use crate::tools::RunTools;
 
 /// Executes runs, any number at a time.
@@ -61,7 +61,7 @@ pub enum Fault {
     NoStart,
     #[error("the journal belongs to revision {recorded}, not to {given}")]
     OtherRevision { recorded: Digest, given: Digest },
-    #[error("the journal has format {0}, this build reads format {FORMAT}")]
+    #[error("the journal has format {0}, this build reads formats {OLDEST_FORMAT} to {FORMAT}")]
     Format(u32),
 }
 
@@ -99,7 +99,7 @@ impl Executor {
     ) -> Result<Ran, Fault> {
         let started = journal.started()?;
         let revision = &prepared.revision;
-        if started.format != FORMAT {
+        if !(OLDEST_FORMAT..=FORMAT).contains(&started.format) {
             return Err(Fault::Format(started.format));
         }
         if started.revision != revision.digest {
@@ -112,7 +112,7 @@ impl Executor {
         let limits = started.limits;
         let job_input = started.input.as_str().to_owned();
         let seed = seed_of(&started.seed);
-        let config = config_of(revision);
+        let facts = facts(&started, revision);
         let Journal { recorded, damage, recorder, precision } = journal;
         let is_closed = recorder.is_none();
         let mut job_limits = limits;
@@ -122,7 +122,7 @@ impl Executor {
         }
         let tape = Tape::new(recorded, damage, recorder, precision);
         let end = RecordEnd { interruption, used_up: tape.used_up(), is_closed };
-        let world = Effects::begin(started, config, tape, tools, control.clone())?;
+        let world = Effects::begin(started, facts, tape, tools, control.clone())?;
 
         let due = Arc::new(OnceLock::new());
         let interrupt = interrupt_at(end, control, Arc::clone(&due));
@@ -219,8 +219,15 @@ async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fau
     Ok(Ran { ended, fuel, entries: tape.entries(), head: tape.head() })
 }
 
-fn config_of(revision: &Revision) -> String {
-    serde_json::to_string(&revision.manifest.config).expect("a JSON object serialises")
+fn facts(started: &Started, revision: &Revision) -> Facts {
+    let manifest = &revision.manifest;
+    Facts {
+        run: started.run.clone(),
+        agent: started.agent.clone(),
+        revision: started.revision.to_string(),
+        config: serde_json::to_string(&manifest.config).expect("a JSON object serialises"),
+        manifest: serde_json::to_string(manifest).expect("a manifest serialises"),
+    }
 }
 
 /// A seed that is not 32 bytes in hex cannot have been written; any other will

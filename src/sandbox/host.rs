@@ -103,6 +103,10 @@ impl<W: World> context::Host for Host<W> {
     fn config(&mut self) -> Result<String> {
         Ok(self.world.facts().config.clone())
     }
+
+    fn manifest(&mut self) -> Result<String> {
+        Ok(self.world.facts().manifest.clone())
+    }
 }
 
 impl<W: World> events::Host for Host<W> {

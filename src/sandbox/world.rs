@@ -15,6 +15,8 @@ pub struct Facts {
     pub revision: String,
     /// The manifest's `config` as JSON text.
     pub config: String,
+    /// The whole manifest as JSON text.
+    pub manifest: String,
 }
 
 /// A tool call as the guest made it: nothing is checked yet.

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::task::{JoinError, JoinSet};
 
 use super::catalogue::{Catalogue, GrantError};
+use super::context::{Budget, CallContext, Report, Watcher};
+use super::vault::Vault;
 use super::{Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec, clip};
-use crate::journal::{Answer, GrantedTool, ToolOutput};
+use crate::journal::{Answer, Attempt, GrantedTool, ToolOutput, Usage};
 use crate::json::Json;
-use crate::revision::{Limits, Schema};
+use crate::revision::{Digest, Limits, Schema};
 
 /// An answer names where it comes from; more than this is noise, and every
 /// source is kept in the journal and in the run's result.
@@ -80,13 +82,23 @@ impl Tool {
         &self.spec
     }
 
-    async fn call(self: Arc<Self>, arguments: String, max: u64) -> Result<ToolOutput, ToolError> {
+    async fn call(
+        self: Arc<Self>,
+        arguments: String,
+        context: CallContext,
+        max: u64,
+        vault: Vault,
+    ) -> Result<ToolOutput, ToolError> {
         let arguments = self.check(&arguments)?;
-        let success = self
-            .provider
-            .call(&self.spec.name, arguments)
-            .await
-            .map_err(|failure| error(failure.code, clip(&failure.message, MAX_MESSAGE)))?;
+        let result = self.provider.call(&self.spec.name, arguments, context).await;
+        let mut success = result.map_err(|failure| {
+            error(failure.code, clip(&vault.scrub_text(&failure.message), MAX_MESSAGE))
+        })?;
+        success.content = vault.scrub(success.content);
+        for source in &mut success.sources {
+            source.url = vault.scrub_text(&source.url).into_owned();
+            source.title = vault.scrub_text(&source.title).into_owned();
+        }
         self.record(success, max)
     }
 
@@ -128,6 +140,27 @@ pub struct RunTools {
     catalogue: Catalogue,
     asks: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     limits: ToolLimits,
+    needs: Arc<Map<String, Value>>,
+    watcher: Option<Watcher>,
+}
+
+/// A call that a run makes.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    /// See [`CallContext::key`].
+    pub key: String,
+    pub name: &'a str,
+    /// The guest's own text; nothing of it is checked yet.
+    pub arguments: &'a str,
+    pub budget: Budget,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    pub answer: Answer,
+    pub usage: Option<Usage>,
+    pub attempts: Vec<Attempt>,
 }
 
 impl RunTools {
@@ -136,7 +169,19 @@ impl RunTools {
         asks: Arc<dyn Fn(&str) -> bool + Send + Sync>,
         limits: ToolLimits,
     ) -> Self {
-        Self { catalogue, asks, limits }
+        Self { catalogue, asks, limits, needs: Arc::default(), watcher: None }
+    }
+
+    /// Hands providers what the manifest says under `[needs]`.
+    pub fn with_needs(mut self, needs: Map<String, Value>) -> Self {
+        self.needs = Arc::new(needs);
+        self
+    }
+
+    /// Shows what calls produce while they are under way.
+    pub fn with_watcher(mut self, watcher: Watcher) -> Self {
+        self.watcher = Some(watcher);
+        self
     }
 
     /// What the policy granted, by name in alphabetical order.
@@ -147,6 +192,8 @@ impl RunTools {
             parameters: Json::from_value(&spec.parameters),
             read_only: spec.read_only,
             idempotent: spec.idempotent,
+            schema: Some(schema_digest(&spec.parameters)),
+            rules: Vec::new(),
         };
         self.catalogue
             .specs()
@@ -156,20 +203,25 @@ impl RunTools {
             .collect()
     }
 
-    /// Calls the tool `name` with the guest's own text as arguments. Needs a
-    /// tokio runtime. Whoever drops the future abandons the call.
-    pub fn call(&self, name: &str, arguments: &str) -> BoxFuture<'static, Answer> {
+    /// Makes a call. Needs a tokio runtime. Whoever drops the future abandons the call.
+    pub fn call(&self, call: Call<'_>) -> BoxFuture<'static, Called> {
+        let Call { key, name, arguments, budget } = call;
         let ready = self.admit(name, arguments).map(|tool| (tool, arguments.to_owned()));
-        let limits = self.limits;
+        let (limits, vault) = (self.limits, self.catalogue.vault().clone());
+        let report = Report::new(key.clone(), self.watcher.clone(), vault.clone());
+        let provider = name.split_once('.').map_or(name, |(provider, _)| provider);
+        let needs = self.needs.get(provider).cloned().unwrap_or(Value::Null);
+        let context = CallContext { key, needs, budget, report: report.clone() };
+        let (scrubber, panics) = (vault.clone(), vault.clone());
         let perform = async move {
             let (tool, arguments) = ready?;
             let name = tool.spec.name.clone();
             // In a task of its own, because a panic ends there; dropping the set aborts it.
             let mut task = JoinSet::new();
-            task.spawn(tool.call(arguments, limits.answer_bytes));
+            task.spawn(tool.call(arguments, context, limits.answer_bytes, vault));
             match tokio::time::timeout(limits.timeout, task.join_next()).await {
                 Ok(Some(Ok(outcome))) => outcome,
-                Ok(Some(Err(cause))) => Err(broken(cause)),
+                Ok(Some(Err(cause))) => Err(broken(cause, &panics)),
                 Ok(None) => unreachable!("the set holds one task"),
                 Err(_) => {
                     let ms = limits.timeout.as_millis();
@@ -178,7 +230,15 @@ impl RunTools {
                 }
             }
         };
-        perform.map(|outcome| outcome.map_or_else(Answer::Error, Answer::Ok)).boxed()
+        let told = async move {
+            let answer = perform.await.map_or_else(Answer::Error, Answer::Ok);
+            let (usage, mut attempts) = report.so_far();
+            for attempt in &mut attempts {
+                attempt.error = clip(&scrubber.scrub_text(&attempt.error), MAX_MESSAGE);
+            }
+            Called { answer, usage, attempts }
+        };
+        told.boxed()
     }
 
     /// The checks that come before anything of the arguments is read.
@@ -192,13 +252,19 @@ impl RunTools {
     }
 }
 
+/// What a tool's schema is known by: SHA-256 of its canonical JSON.
+fn schema_digest(schema: &Value) -> Digest {
+    let canonical = serde_json_canonicalizer::to_vec(schema).expect("a JSON value serialises");
+    Digest::of(&canonical)
+}
+
 pub(super) fn error(code: ToolErrorCode, message: String) -> ToolError {
     ToolError { code, message }
 }
 
-fn broken(cause: JoinError) -> ToolError {
+fn broken(cause: JoinError, vault: &Vault) -> ToolError {
     let what = match cause.try_into_panic() {
-        Ok(panic) => clip(panic_text(&*panic), MAX_MESSAGE),
+        Ok(panic) => clip(&vault.scrub_text(panic_text(&*panic)), MAX_MESSAGE),
         Err(_) => "the host is stopping".to_owned(),
     };
     error(ToolErrorCode::Failed, format!("the tool broke: {what}"))

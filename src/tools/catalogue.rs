@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use super::call::{RunTools, Tool, ToolLimits, error};
 use super::policy::{Decision, Standing, decide};
-use super::{Grant, OpenError, Provider, ToolError, ToolErrorCode, ToolSpec, kind, kind_names};
+use super::vault::Vault;
+use super::{
+    Grant, OpenError, Opening, Provider, ToolError, ToolErrorCode, ToolSpec, kind, kind_names,
+};
 
 /// Why a grant cannot be given.
 #[derive(Debug, thiserror::Error)]
@@ -40,24 +43,37 @@ fn from_file(file: &Option<PathBuf>) -> String {
 pub struct Catalogue {
     /// By provider, then by full name.
     providers: Arc<BTreeMap<String, BTreeMap<String, Arc<Tool>>>>,
+    vault: Vault,
 }
 
 impl Catalogue {
-    /// Opens every provider that is granted. Keys are the names of kinds.
-    pub fn open(grants: &BTreeMap<String, Grant>) -> Result<Self, GrantError> {
-        let open = |(name, grant): (&String, &Grant)| {
+    /// Opens what is granted, of providers that somebody wants. Keys are the
+    /// names of kinds.
+    pub async fn open(
+        grants: &BTreeMap<String, Grant>,
+        vault: Vault,
+        wanted: &(dyn Fn(&str) -> bool + Send + Sync),
+    ) -> Result<Self, GrantError> {
+        let opening = Opening { vault: &vault, wanted };
+        let mut providers = BTreeMap::new();
+        for (name, grant) in grants {
             let kind = kind(name).ok_or_else(|| GrantError::UnknownKind { name: name.clone() })?;
-            let provider = (kind.open)(grant).map_err(|cause| GrantError::Open {
+            let failed = |cause| GrantError::Open {
                 name: name.clone(),
                 file: match grant {
                     Grant::Flag(_) => None,
                     Grant::Table { file, .. } => Some(file.clone()),
                 },
                 cause,
-            })?;
-            Ok((name.clone(), provider))
-        };
-        Self::of(grants.iter().map(open).collect::<Result<_, _>>()?)
+            };
+            for (provider, opened) in (kind.open)(grant, &opening).await.map_err(failed)? {
+                if providers.insert(provider.clone(), opened).is_some() {
+                    let why = format!("there is another provider of the name `{provider}`");
+                    return Err(failed(OpenError::Other(why)));
+                }
+            }
+        }
+        Ok(Self { vault: vault.clone(), ..Self::of(providers)? })
     }
 
     /// A catalogue of providers that are already open, for hosts that bring
@@ -72,7 +88,12 @@ impl Catalogue {
             }
             all.insert(name, tools);
         }
-        Ok(Self { providers: Arc::new(all) })
+        Ok(Self { providers: Arc::new(all), vault: Vault::default() })
+    }
+
+    /// The secrets that are kept out of what tools answer.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// All tools, by name in alphabetical order.
@@ -120,14 +141,17 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use futures::future::BoxFuture;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::tools::Success;
+    use crate::tools::{CallContext, Success};
 
     fn open(name: &str, grant: Grant) -> Result<Catalogue, GrantError> {
-        Catalogue::open(&BTreeMap::from([(name.to_owned(), grant)]))
+        let grants = BTreeMap::from([(name.to_owned(), grant)]);
+        let opened = Catalogue::open(&grants, Vault::default(), &|_| true).now_or_never();
+        opened.expect("a folder opens at once")
     }
 
     fn refusal(name: &str, grant: Grant) -> GrantError {
@@ -177,7 +201,12 @@ mod tests {
             vec![self.0.clone()]
         }
 
-        fn call(&self, _: &str, _: Value) -> BoxFuture<'static, Result<Success, ToolError>> {
+        fn call(
+            &self,
+            _: &str,
+            _: Value,
+            _: CallContext,
+        ) -> BoxFuture<'static, Result<Success, ToolError>> {
             unreachable!()
         }
     }

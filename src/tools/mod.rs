@@ -8,8 +8,10 @@
 
 mod call;
 mod catalogue;
+mod context;
 mod files;
 pub mod policy;
+mod vault;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,10 +20,12 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-pub use call::{RunTools, ToolLimits};
+pub use call::{Call, Called, RunTools, ToolLimits};
 pub use catalogue::{Catalogue, GrantError};
+pub use context::{Budget, CallContext, Report, Watcher};
+pub use vault::{Secret, UnknownSecret, Vault};
 
-pub use crate::journal::{Source, ToolError, ToolErrorCode};
+pub use crate::journal::{Attempt, Source, ToolError, ToolErrorCode, Usage};
 
 /// A tool as its provider describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +59,12 @@ pub trait Provider: Send + Sync {
     fn tools(&self) -> Vec<ToolSpec>;
 
     /// Calls `tool`, one of [`Provider::tools`], with arguments that fit its schema.
-    fn call(&self, tool: &str, arguments: Value) -> BoxFuture<'static, Result<Success, ToolError>>;
+    fn call(
+        &self,
+        tool: &str,
+        arguments: Value,
+        context: CallContext,
+    ) -> BoxFuture<'static, Result<Success, ToolError>>;
 }
 
 /// What an operator says about a provider.
@@ -79,17 +88,34 @@ pub enum OpenError {
     Value { key: &'static str, value: String, must: &'static str },
     #[error("cannot open `{}`: {cause}", path.display())]
     Path { path: PathBuf, cause: io::Error },
+    #[error(transparent)]
+    Secret(#[from] UnknownSecret),
+    /// Anything else, in words that end a sentence.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// A kind of provider that can be granted.
 pub struct Kind {
-    /// The name before the dot in its tools' names, and in grants.
+    /// The name in grants; also the name before the dot in its tools' names, unless
+    /// it opens several providers.
     pub name: &'static str,
     /// What `--grant NAME=` takes, for help and errors.
     pub flag_value: &'static str,
     /// The keys that its table may have.
     pub keys: &'static [&'static str],
-    pub open: fn(&Grant) -> Result<Arc<dyn Provider>, OpenError>,
+    pub open: for<'a> fn(&'a Grant, &'a Opening<'a>) -> BoxFuture<'a, Opened>,
+}
+
+/// The providers that a grant opens, by the name before the dot in their tools' names.
+pub type Opened = Result<Vec<(String, Arc<dyn Provider>)>, OpenError>;
+
+/// What a grant is opened with.
+pub struct Opening<'a> {
+    pub vault: &'a Vault,
+    /// Whether anybody will call tools of the provider of this name. What nobody
+    /// wants need not be started.
+    pub wanted: &'a (dyn Fn(&str) -> bool + Send + Sync),
 }
 
 /// Every kind of provider in this build. Another provider is another file and another line.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending};
 use reenact::journal::{Answer, Body, ErrorCode, ToolAnswered};
-use reenact::tools::{Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec};
+use reenact::tools::{CallContext, Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec};
 use serde_json::{Value, json};
 
 use crate::support::{Lab, Record, guest};
@@ -31,7 +31,7 @@ impl<F: Fn(Value) -> Answered + Send + Sync> Provider for Host<F> {
         ["files.list", "files.search"].map(spec).to_vec()
     }
 
-    fn call(&self, _: &str, arguments: Value) -> Answered {
+    fn call(&self, _: &str, arguments: Value, _: CallContext) -> Answered {
         (self.0)(arguments)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use reenact::tools::{Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec};
+use reenact::tools::{CallContext, Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec};
 use serde_json::{Value, json};
 
 /// Bytes that one `files.read` answers.
@@ -56,7 +56,12 @@ impl Provider for Library {
         ["files.list", "files.read", "files.search"].map(spec).to_vec()
     }
 
-    fn call(&self, tool: &str, arguments: Value) -> BoxFuture<'static, Result<Success, ToolError>> {
+    fn call(
+        &self,
+        tool: &str,
+        arguments: Value,
+        _: CallContext,
+    ) -> BoxFuture<'static, Result<Success, ToolError>> {
         self.asked.lock().unwrap().push(format!("{tool} {arguments}"));
         let tool = tool.to_owned();
         async move {

@@ -1,6 +1,7 @@
 //! What holds for any entry and any JSON, not only for those that guests make.
 
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use reenact::journal::*;
 use reenact::json::Json;
@@ -33,10 +34,17 @@ fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(Digest::from_bytes)
 }
 
+fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    let action = proptest::sample::select(&[Action::Allow, Action::Ask, Action::Deny][..]);
+    let rule = (action, option::of(json()), any::<Option<u64>>());
+    vec(rule.prop_map(|(action, when, timeout_ms)| Rule { action, when, timeout_ms }), 0..3)
+}
+
 fn started() -> impl Strategy<Value = Body> {
-    let tool = (any::<(String, String, bool, bool)>(), json()).prop_map(|(tool, parameters)| {
+    let tool = (any::<(String, String, bool, bool)>(), json(), option::of(digest()), rules());
+    let tool = tool.prop_map(|(tool, parameters, schema, rules)| {
         let (name, description, read_only, idempotent) = tool;
-        GrantedTool { name, description, parameters, read_only, idempotent }
+        GrantedTool { name, description, parameters, read_only, idempotent, schema, rules }
     });
     let engine = any::<(String, u64)>().prop_map(|(name, n)| Fingerprint {
         wasmtime: name.clone(),
@@ -68,8 +76,27 @@ fn answered() -> impl Strategy<Value = Body> {
     let code = prop_oneof![Just(ToolErrorCode::Denied), Just(ToolErrorCode::Interrupted)];
     let error = (code, any::<String>())
         .prop_map(|(code, message)| Answer::Error(ToolError { code, message }));
-    (any::<u64>(), prop_oneof![ok, error])
-        .prop_map(|(call, answer)| Body::ToolAnswered(ToolAnswered { call, answer }))
+    let usage = any::<(u64, u64, Option<u64>)>().prop_map(|(input_tokens, output_tokens, cost)| {
+        Usage { input_tokens, output_tokens, cost_micros: cost }
+    });
+    let attempt = any::<(String, u64)>();
+    let attempt = attempt.prop_map(|(error, waited_ms)| Attempt { error, waited_ms });
+    let extras = (option::of(usage), vec(attempt, 0..3));
+    (any::<u64>(), prop_oneof![ok, error], extras).prop_map(|(call, answer, (usage, attempts))| {
+        Body::ToolAnswered(ToolAnswered { call, answer, usage, attempts })
+    })
+}
+
+fn approval() -> impl Strategy<Value = Body> {
+    let decision = prop_oneof![
+        Just(Approval::Approved),
+        Just(Approval::TimedOut),
+        json().prop_map(Approval::Edited),
+        any::<String>().prop_map(Approval::Denied),
+    ];
+    (any::<u64>(), decision, any::<String>()).prop_map(|(call, decision, by)| {
+        Body::ApprovalAnswered(ApprovalAnswered { call, decision, by })
+    })
 }
 
 fn ended() -> impl Strategy<Value = Body> {
@@ -78,7 +105,7 @@ fn ended() -> impl Strategy<Value = Body> {
     let done = (content, sources())
         .prop_map(|(content, sources)| Outcome::Done(Output { content, sources }));
     let code = proptest::sample::select(ErrorCode::ALL);
-    let error = (code, any::<String>(), proptest::option::of(json()), any::<Vec<String>>());
+    let error = (code, any::<String>(), option::of(json()), any::<Vec<String>>());
     let error = error.prop_map(|(code, message, details, backtrace)| {
         Outcome::Error(RunError { code, message, details, backtrace })
     });
@@ -119,6 +146,9 @@ fn body() -> impl Strategy<Value = Body> {
         (any::<u64>(), kind(), json()).prop_map(|(call, name, arguments)| {
             Body::ToolCalled(ToolCalled { call, name, arguments })
         }),
+        any::<(u64, u64)>()
+            .prop_map(|(call, until)| { Body::ApprovalAsked(ApprovalAsked { call, until }) }),
+        approval(),
         answered(),
         any::<u64>().prop_map(|until| Body::SleepStarted(SleepStarted { until })),
         Just(Body::SleepEnded),

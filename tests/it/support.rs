@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
+use futures::FutureExt;
 use reenact::build::{self, BuildOutput};
 use reenact::journal::{
     Body, Chain, Content, Encoded, Entry, ErrorCode, Outcome, RunError, verify_all,
@@ -14,7 +15,7 @@ use reenact::revision::{Limits, Manifest, Revision, seal};
 use reenact::runtime::{
     Canceller, Control, Executor, Journal, Memory, NewRun, Prepared, Ran, Replay,
 };
-use reenact::tools::{Catalogue, Grant, Provider, RunTools, ToolLimits};
+use reenact::tools::{Catalogue, Grant, Provider, RunTools, ToolLimits, Vault};
 use serde_json::Value;
 
 /// The checkout.
@@ -132,7 +133,9 @@ impl Start<'_> {
     /// Grants the folder as `files`.
     pub fn files(mut self, folder: &Path) -> Self {
         let grant = Grant::Flag(folder.to_str().unwrap().to_owned());
-        self.catalogue = Catalogue::open(&BTreeMap::from([("files".to_owned(), grant)])).unwrap();
+        let grants = BTreeMap::from([("files".to_owned(), grant)]);
+        let opened = Catalogue::open(&grants, Vault::default(), &|_| true).now_or_never();
+        self.catalogue = opened.expect("a folder opens at once").unwrap();
         self
     }
 

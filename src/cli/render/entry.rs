@@ -1,7 +1,7 @@
 //! One journal entry as one line: time, kind, what it says, fuel.
 
 use super::{style, text};
-use crate::journal::{Answer, Body, Entry, Micros, Outcome, Stream};
+use crate::journal::{Answer, Approval, Body, Entry, Micros, Outcome, Stream};
 
 /// Width of the column for kinds; the longest of the standard ones fits.
 const KIND: usize = 19;
@@ -49,6 +49,22 @@ impl Lines {
                 let arguments = text::plain(&call.arguments.to_value());
                 self.calls.push((entry.at, format!("{} {arguments}", call.name)));
                 return None;
+            }
+            Body::ApprovalAsked(asked) => {
+                let (_, called) = self.calls.get(asked.call as usize)?.clone();
+                ("approval_asked", called, None)
+            }
+            Body::ApprovalAnswered(answered) => {
+                let by = if answered.by.is_empty() { "nobody" } else { &answered.by };
+                let said = match &answered.decision {
+                    Approval::Approved => format!("approved by {by}"),
+                    Approval::Edited(arguments) => {
+                        format!("approved by {by} as {}", text::plain(&arguments.to_value()))
+                    }
+                    Approval::Denied(reason) => format!("denied by {by}: {reason}"),
+                    Approval::TimedOut => "nobody answered in time: denied".to_owned(),
+                };
+                return Some(self.format(entry, "approval", &said, None));
             }
             Body::ToolAnswered(answered) => {
                 let (at, called) = self.calls.get(answered.call as usize)?.clone();

@@ -16,7 +16,7 @@ use crate::journal::{
 use crate::json::Json;
 use crate::revision::Digest;
 use crate::sandbox::{Stopped, ToolRequest, World};
-use crate::tools::RunTools;
+use crate::tools::{Budget, Call, Called, RunTools};
 
 impl Effects {
     /// Answers calls that the guest makes together, in their order.
@@ -111,12 +111,16 @@ impl Effects {
                 self.granted_too_late(&tools, &request.name)
             };
             let tools = tools.clone();
+            let (key, budget) = (format!("{}/{call}", self.started.run), Budget::UNLIMITED);
             under_way.push(async move {
-                let answer = match known {
-                    Some(answer) => answer,
-                    None => tools.call(&request.name, &request.arguments).await,
+                let called = match known {
+                    Some(answer) => Called { answer, usage: None, attempts: Vec::new() },
+                    None => {
+                        let (name, arguments) = (&*request.name, &*request.arguments);
+                        tools.call(Call { key, name, arguments, budget }).await
+                    }
                 };
-                (call, answer)
+                (call, called)
             });
         }
         while waiting.missing() > 0 {
@@ -126,8 +130,8 @@ impl Effects {
                 Some(answered) = under_way.next() => Ok(answered),
             };
             match answered {
-                Ok((call, answer)) => {
-                    let body = ToolAnswered { call, answer: answer.clone() };
+                Ok((call, Called { answer, usage, attempts })) => {
+                    let body = ToolAnswered { call, answer: answer.clone(), usage, attempts };
                     self.put(fuel, Body::ToolAnswered(body))?;
                     waiting.set(call, answer);
                     self.relieve().await?;

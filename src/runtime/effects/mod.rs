@@ -70,17 +70,11 @@ impl Effects {
     /// Begins at the first entry of `tape`: the record's, or `started` if it is empty.
     pub fn begin(
         started: Started,
-        config: String,
+        facts: Facts,
         mut tape: Tape,
         tools: Option<RunTools>,
         control: Control,
     ) -> Result<Self, Halt> {
-        let facts = Facts {
-            run: started.run.clone(),
-            agent: started.agent.clone(),
-            revision: started.revision.to_string(),
-            config,
-        };
         let body = Body::Started(Box::new(started.clone()));
         tape.put(Request { fuel: 0, body }, u64::MAX)?;
         Ok(Self {

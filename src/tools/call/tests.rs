@@ -40,7 +40,12 @@ impl Provider for Odd {
             .into()
     }
 
-    fn call(&self, tool: &str, arguments: Value) -> BoxFuture<'static, Result<Success, ToolError>> {
+    fn call(
+        &self,
+        tool: &str,
+        arguments: Value,
+        _: CallContext,
+    ) -> BoxFuture<'static, Result<Success, ToolError>> {
         let answer = |content| ready(Ok(Success { content, sources: vec![] })).boxed();
         match tool {
             "odd.echo" => answer(arguments),
@@ -88,8 +93,12 @@ fn odd() -> (RunTools, Arc<AtomicBool>) {
     (catalogue.for_run(|name| name != "odd.fail", LIMITS), dropped)
 }
 
+fn plain<'a>(name: &'a str, arguments: &'a str) -> Call<'a> {
+    Call { key: "run/0".to_owned(), name, arguments, budget: Budget::UNLIMITED }
+}
+
 async fn call(tool: &str, arguments: &str) -> Result<ToolOutput, (Code, String)> {
-    match odd().0.call(tool, arguments).await {
+    match odd().0.call(plain(tool, arguments)).await.answer {
         Answer::Ok(output) => Ok(output),
         Answer::Error(ToolError { code, message }) => Err((code, message)),
     }
@@ -156,7 +165,7 @@ async fn a_tool_that_panics_is_an_error_of_the_tool() {
 #[tokio::test]
 async fn a_tool_that_never_answers_times_out_and_is_dropped() {
     let (tools, dropped) = odd();
-    let Answer::Error(failure) = tools.call("odd.hang", "{}").await else { panic!() };
+    let Answer::Error(failure) = tools.call(plain("odd.hang", "{}")).await.answer else { panic!() };
     assert_eq!(failure.code, Code::Timeout);
     assert_eq!(failure.message, "`odd.hang` took longer than 100 ms (`tool_timeout_ms`)");
     wait_for(&dropped).await;
@@ -172,7 +181,8 @@ async fn a_tool_that_blocks_its_thread_times_out_too() {
 #[tokio::test]
 async fn a_call_whose_caller_has_gone_is_dropped() {
     let (tools, dropped) = odd();
-    let abandoned = tokio::time::timeout(Duration::from_millis(10), tools.call("odd.hang", "{}"));
+    let abandoned =
+        tokio::time::timeout(Duration::from_millis(10), tools.call(plain("odd.hang", "{}")));
     assert!(abandoned.await.is_err());
     wait_for(&dropped).await;
 }
@@ -215,7 +225,9 @@ async fn sources_are_bounded_and_fit_on_a_line() {
 async fn a_failure_has_a_message_of_bounded_size() {
     let provider: Arc<dyn Provider> = Arc::new(Odd { dropped: Arc::default() });
     let all = Catalogue::of(BTreeMap::from([("odd".to_owned(), provider)])).unwrap();
-    let Answer::Error(failure) = all.for_run(|_| true, LIMITS).call("odd.fail", "{}").await else {
+    let Answer::Error(failure) =
+        all.for_run(|_| true, LIMITS).call(plain("odd.fail", "{}")).await.answer
+    else {
         panic!()
     };
     assert!(failure.message.len() <= MAX_MESSAGE && failure.message.ends_with("é…"));

@@ -16,14 +16,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use self::folder::Folder;
-use super::{Grant, Kind, OpenError, Provider, Success, ToolError, ToolErrorCode, ToolSpec};
+use super::{
+    CallContext, Grant, Kind, OpenError, Opened, Opening, Provider, Success, ToolError,
+    ToolErrorCode, ToolSpec,
+};
 
 pub const KIND: Kind = Kind { name: "files", flag_value: "DIR", keys: &["root", "url"], open };
 
@@ -41,19 +44,26 @@ struct Table {
     url: Option<String>,
 }
 
-fn open(grant: &Grant) -> Result<Arc<dyn Provider>, OpenError> {
-    let folder = match grant {
-        Grant::Flag(root) => Folder::open(Path::new(root), None)?,
-        Grant::Table { table, file } => {
-            let table: Table = table.clone().try_into().map_err(Box::new)?;
-            let base = file.parent().unwrap_or(Path::new(""));
-            Folder::open(&base.join(table.root), table.url)?
-        }
-    };
-    Ok(Arc::new(Files {
-        folder: Arc::new(folder),
-        places: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
-    }))
+fn open<'a>(grant: &'a Grant, _: &'a Opening<'a>) -> BoxFuture<'a, Opened> {
+    let provider = Files::open(grant).map(|files| files as Arc<dyn Provider>);
+    ready(provider.map(|provider| vec![(KIND.name.to_owned(), provider)])).boxed()
+}
+
+impl Files {
+    fn open(grant: &Grant) -> Result<Arc<Self>, OpenError> {
+        let folder = match grant {
+            Grant::Flag(root) => Folder::open(Path::new(root), None)?,
+            Grant::Table { table, file } => {
+                let table: Table = table.clone().try_into().map_err(Box::new)?;
+                let base = file.parent().unwrap_or(Path::new(""));
+                Folder::open(&base.join(table.root), table.url)?
+            }
+        };
+        Ok(Arc::new(Files {
+            folder: Arc::new(folder),
+            places: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+        }))
+    }
 }
 
 struct Files {
@@ -66,7 +76,12 @@ impl Provider for Files {
         vec![list_spec(), read_spec(), search_spec()]
     }
 
-    fn call(&self, tool: &str, arguments: Value) -> BoxFuture<'static, Result<Success, ToolError>> {
+    fn call(
+        &self,
+        tool: &str,
+        arguments: Value,
+        _: CallContext,
+    ) -> BoxFuture<'static, Result<Success, ToolError>> {
         match tool {
             "files.list" => self.work(arguments, read::list),
             "files.read" => self.work(arguments, read::read),
@@ -74,7 +89,7 @@ impl Provider for Files {
             other => {
                 let message = format!("`files` has no tool `{other}`");
                 let failure = ToolError { code: ToolErrorCode::UnknownTool, message };
-                futures::future::ready(Err(failure)).boxed()
+                ready(Err(failure)).boxed()
             }
         }
     }
