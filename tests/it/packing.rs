@@ -15,9 +15,7 @@ use reenact::registry::Home as Layout;
 use reenact::revision::Limits;
 use reenact::runtime::{Control, DurableRun, Executor, NewRun};
 use reenact::storage::Storage;
-use reenact::tools::{
-    CallContext, Catalogue, Provider, Success, ToolError, ToolLimits, ToolSpec,
-};
+use reenact::tools::{CallContext, Catalogue, Provider, Success, ToolError, ToolLimits, ToolSpec};
 use serde_json::{Value, json};
 
 use crate::support::{Home, guest, resealed};
@@ -178,9 +176,8 @@ async fn the_file_opens_with_everybodys_tools() {
     };
     assert_eq!(tar(&["tf"]), b"run.json\njournal.jsonl.zst\nrevision.wasm\n");
     let file = file.to_str().unwrap();
-    let member = |name: &str| {
-        Command::new("tar").args(["xOf", file, name]).output().unwrap().stdout
-    };
+    let member =
+        |name: &str| Command::new("tar").args(["xOf", file, name]).output().unwrap().stdout;
     let header: Value = serde_json::from_slice(&member("run.json")).unwrap();
     let packed = member("journal.jsonl.zst");
     assert_eq!(header["format"], 2);

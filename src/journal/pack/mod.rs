@@ -16,7 +16,8 @@ mod likeness;
 mod parts;
 mod squeeze;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::Encoded;
@@ -46,8 +47,8 @@ const MAX_KEPT_ENTRIES: usize = 256;
 /// Bytes of small entries that it keeps.
 const MAX_KEPT_SMALL: usize = 64 << 10;
 
-/// Large entries in one prefix.
-const MAX_BASES: usize = 8;
+/// How often the common marks of two entries are counted to pack one.
+const MAX_LOOKS: usize = 1_000;
 
 /// A prefix may have so many times the entry's bytes, and [`PREFIX_FLOOR`] more.
 /// To read it costs time, which must not be out of proportion to what is recorded.
@@ -153,32 +154,33 @@ impl Packer {
         Some(Packed { parts, bytes })
     }
 
-    /// Large entries that `marks` have most in common with, the best one first.
+    /// Large entries that together have most in common with `marks`, the best one
+    /// first. Each is chosen for what the ones before it lack.
     fn bases(&self, marks: &Marks, size: usize) -> Vec<&Arc<Encoded>> {
         let mut room = (size * PREFIX_RATIO + PREFIX_FLOOR).min(MAX_PLAIN - MAX_KEPT_SMALL);
         let mut left = marks.clone();
-        let mut candidates: Vec<&Kept> = self.large.iter().collect();
+        // Of two that have as much in common, the smaller one costs less.
+        let rank = |left: &Marks, index: usize| {
+            let kept: &Kept = &self.large[index];
+            (left.shared_with(&kept.marks), Reverse(kept.entry.bytes.len()), index)
+        };
+        let ranks = (0..self.large.len()).map(|index| rank(&left, index));
+        let mut ranks: BinaryHeap<_> = ranks.filter(|(shared, ..)| *shared > 0).collect();
         let mut bases = Vec::new();
-        while bases.len() < MAX_BASES && !left.is_empty() {
-            candidates.retain(|kept| kept.entry.bytes.len() <= room);
-            let mut best: Option<(usize, &Kept)> = None;
-            candidates.retain(|&kept| {
-                let shared = left.shared_with(&kept.marks);
-                let size = kept.entry.bytes.len();
-                // Of two that have as much in common, the smaller one costs less.
-                let is_better = best.is_none_or(|(most, other)| {
-                    shared > most || (shared == most && size <= other.entry.bytes.len())
-                });
-                if shared > 0 && is_better {
-                    best = Some((shared, kept));
-                }
-                shared > 0
-            });
-            let Some((_, base)) = best else { break };
-            room -= base.entry.bytes.len();
-            left.remove(&base.marks);
-            candidates.retain(|kept| kept.entry.seq != base.entry.seq);
-            bases.push(&base.entry);
+        for _ in 0..MAX_LOOKS {
+            let Some((_, Reverse(bytes), index)) = ranks.pop() else { break };
+            // What others have in common too may be taken by now. It only becomes less.
+            let now = rank(&left, index);
+            if now.0 == 0 || bytes > room {
+                continue;
+            }
+            if ranks.peek().is_some_and(|next| *next > now) {
+                ranks.push(now);
+                continue;
+            }
+            room -= bytes;
+            left.remove(&self.large[index].marks);
+            bases.push(&self.large[index].entry);
         }
         bases
     }

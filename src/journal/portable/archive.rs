@@ -72,10 +72,7 @@ impl<'a, 'b> Members<'a, 'b> {
         Ok(Member { name, start, content })
     }
 
-    fn entry(
-        &mut self,
-        name: &'static str,
-    ) -> Result<tar::Entry<'b, &'a [u8]>, PortableError> {
+    fn entry(&mut self, name: &'static str) -> Result<tar::Entry<'b, &'a [u8]>, PortableError> {
         let (length, member) = (self.bytes.len() as u64, format!("`{name}`"));
         match self.entries.next() {
             None if name == HEADER => Err(not_an_export("it is empty")),

@@ -88,10 +88,7 @@ pub fn compress(lines: &[u8]) -> Vec<u8> {
 }
 
 /// Reads and verifies a compressed member, of which `run.json` says `declared`.
-pub fn expand(
-    member: &Member<'_>,
-    declared: &Compressed,
-) -> Result<Vec<Encoded>, PortableError> {
+pub fn expand(member: &Member<'_>, declared: &Compressed) -> Result<Vec<Encoded>, PortableError> {
     let found = Digest::of(member.content);
     let is_intact = found == declared.digest;
     let mut frame = Frame::open(member.content, declared.size)

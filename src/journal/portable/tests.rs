@@ -31,9 +31,8 @@ fn run_of(texts: &[String]) -> PortableRun {
     });
     let mut chain = Chain::default();
     let journal = std::iter::once(started).chain(events).zip(0..);
-    let journal = journal
-        .map(|(body, seq)| chain.push(&Entry { seq, at: seq, fuel: seq, body }))
-        .collect();
+    let journal =
+        journal.map(|(body, seq)| chain.push(&Entry { seq, at: seq, fuel: seq, body })).collect();
     PortableRun { revision, journal }
 }
 

@@ -38,13 +38,15 @@ impl Place {
 /// The journal of two conversations that take turns, with an event after each call.
 fn conversation(turns: usize) -> Vec<Encoded> {
     let mut random = ChaCha20Rng::from_seed([3; 32]);
-    let mut noise = || (0..1_500).map(|_| char::from(b'a' + (random.next_u32() % 26) as u8));
+    let mut noise = move || -> String {
+        (0..1_500).map(|_| char::from(b'a' + (random.next_u32() % 26) as u8)).collect()
+    };
     let mut histories = [String::new(), String::new()];
     let mut chain = Chain::default();
     let mut bodies = Vec::new();
     for turn in 0..turns {
         let history = &mut histories[turn % 2];
-        history.extend(noise());
+        history.push_str(&noise());
         let arguments = Json::from_value(&history.as_str().into());
         let call = turn as u64;
         bodies.push(Body::ToolCalled(ToolCalled { call, name: "chat".into(), arguments }));
