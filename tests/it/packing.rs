@@ -103,7 +103,7 @@ async fn talks(turns: usize, question: usize, answer: usize, histories: usize) -
 
     let shown = home.json(&["show", &plan.started.run, "--json"]);
     assert_eq!(shown["status"], "done", "{:#}", shown["error"]);
-    let said = shown["output"]["said"].as_u64().unwrap_or_else(|| panic!("{shown:#}"));
+    let said = shown["resultData"]["result"]["said"].as_u64().unwrap();
     assert_eq!(said, (turns * (question + answer)) as u64);
     Story {
         run: plan.started.run,
