@@ -11,11 +11,14 @@ const SPACING: u32 = 7;
 /// other text.
 const MOST_PER_BYTES: usize = 32;
 
-/// Marks that a text can lose where it is continued: those around its end, and
-/// around what counts from entry to entry.
+/// Bytes at the beginning of an entry whose hash depends on its number, time,
+/// fuel or call, which no other entry has.
+const HEAD: usize = 160;
+
+/// Marks around its end that a text can lose where it is continued.
 const LOST: usize = 2;
 
-/// Marks of a text, in ascending order.
+/// Marks of an entry, in ascending order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marks(Vec<u32>);
 
@@ -23,9 +26,11 @@ impl Marks {
     pub fn of(text: &[u8]) -> Self {
         let most = text.len() / MOST_PER_BYTES + 1;
         let mut marks = Vec::with_capacity(text.len() >> (SPACING - 1));
-        let mut hash = 0_u64;
-        for &byte in text {
-            hash = (hash << 1).wrapping_add(GEAR[usize::from(byte)]);
+        let (head, text) = text.split_at(text.len().min(HEAD));
+        let roll = |hash: u64, byte: &u8| (hash << 1).wrapping_add(GEAR[usize::from(*byte)]);
+        let mut hash = head.iter().fold(0, roll);
+        for byte in text {
+            hash = roll(hash, byte);
             if hash >> (u64::BITS - SPACING) == 0 && marks.len() < most {
                 marks.push((hash >> (u64::BITS - SPACING - u32::BITS)) as u32);
             }
