@@ -19,10 +19,10 @@ use super::{Agent, Server};
 
 /// A name server that answers each question about a name with the next of its
 /// answers; the last one stays.
-struct Script(Mutex<HashMap<String, VecDeque<Vec<IpAddr>>>>);
+pub struct Script(Mutex<HashMap<String, VecDeque<Vec<IpAddr>>>>);
 
 impl Script {
-    fn of(names: &[(&str, &[&[&str]])]) -> Arc<Self> {
+    pub fn of(names: &[(&str, &[&[&str]])]) -> Arc<Self> {
         let parse = |answer: &&[&str]| answer.iter().map(|it| it.parse().unwrap()).collect();
         let names = names.iter().map(|(name, answers)| {
             (name.to_string(), answers.iter().map(parse).collect::<VecDeque<Vec<IpAddr>>>())

@@ -1,6 +1,5 @@
 //! HTTPS: who is trusted, HTTP/2, and no way back to plain HTTP.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
+use super::rebinding::Script;
 use super::{Agent, AllSeen, Server, noting};
 use crate::support::root;
 
@@ -110,13 +110,14 @@ async fn a_server_that_nobody_vouches_for_is_refused() {
         Agent::with(&without.join("\n"), &[&hosts[0]]).await.fails(json!({ "url": url })).await;
     assert_eq!(code, ToolErrorCode::Failed);
     assert!(why.contains("invalid peer certificate: UnknownIssuer"), "{why}");
-    // Trusted, but under another name.
-    let entry = format!("127.0.0.1:{}", server.port());
-    let other = with_authority.replace(&hosts[0], &format!("127.0.0.2:{}", server.port()));
-    assert_ne!(other, with_authority);
-    let agent = Agent::with(&with_authority.replace(&hosts[0], &entry), &[&entry]).await;
-    assert_eq!(agent.get(&format!("https://{entry}/")).await["text"], "private");
-    assert_eq!(server.log(), ["GET /"]);
+    // Trusted, but the certificate is for other names.
+    let other = format!("other.test:{}", server.port());
+    let lookup = Script::of(&[("other.test", &[&["127.0.0.1"]])]);
+    let agent = Agent::looking_up(&with_authority.replace(&hosts[0], &other), &[&other], lookup);
+    let (code, why) = agent.fails(json!({ "url": format!("https://{other}/") })).await;
+    assert_eq!(code, ToolErrorCode::Failed);
+    assert!(why.contains("certificate not valid for name \"other.test\""), "{why}");
+    assert_eq!(server.log(), [""; 0]);
 }
 
 #[tokio::test]
@@ -140,5 +141,4 @@ async fn plain_http_to_an_encrypted_port_is_a_failure() {
     let agent = agent(&[&server]).await;
     let url = format!("http://localhost:{}/", server.port());
     assert_eq!(agent.fails(json!({ "url": url })).await.0, ToolErrorCode::Failed);
-    assert!(fs::exists(root().join("tests/tls/authority.pem")).unwrap());
 }
