@@ -33,7 +33,8 @@ use super::{
     ToolErrorCode, ToolSpec,
 };
 
-pub(super) const KIND: Kind = Kind { name: "http", flag_value: "HOST[,HOST…]", keys: KEYS, open };
+pub(super) const KIND: Kind =
+    Kind { name: "http", flag_value: "HOST[,HOST…]", keys: KEYS, many: false, open };
 
 fn open<'a>(grant: &'a Grant, opening: &'a Opening<'a>) -> BoxFuture<'a, Opened> {
     let provider = Http::open(grant, opening, Arc::new(System::default()));
