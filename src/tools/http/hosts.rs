@@ -1,9 +1,9 @@
 //! Lists of hosts, as operators grant them and manifests ask for them.
 //!
 //! An entry is a host itself (`example.com`), all hosts below one
-//! (`*.example.com`), or any host (`*`). A port may follow; without one the
-//! entry covers the scheme's own port only. Hosts are compared as the URL
-//! standard parses them, so every spelling of a host is the same host.
+//! (`*.example.com`), or any host (`*`). A port may follow, or `*` for any;
+//! without one the entry covers the scheme's own port only. Hosts are compared
+//! as the URL standard parses them, so every spelling of a host is the same host.
 
 use std::fmt;
 
@@ -17,7 +17,15 @@ pub const FORMS: &str =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern {
     who: Who,
-    port: Option<u16>,
+    port: Port,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    /// 80 of `http`, 443 of `https`.
+    OfScheme,
+    Only(u16),
+    Any,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +51,12 @@ impl HostPattern {
             return None;
         }
         let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(read_port(port)?)),
-            _ => (text, None),
+            Some((host, port)) if !port.ends_with(']') => (host, read_port(port)?),
+            _ => (text, Port::OfScheme),
         };
+        if host.rfind('*').is_some_and(|at| at > 0) {
+            return None;
+        }
         let who = match host.strip_prefix('*') {
             Some("") => Who::Any,
             Some(below) => match Host::parse(below.strip_prefix('.')?).ok()? {
@@ -64,8 +75,9 @@ impl HostPattern {
     pub fn covers(&self, url: &Url) -> bool {
         let port = match self.port {
             // The parser drops a port that is the scheme's own.
-            None => url.port().is_none(),
-            port => url.port_or_known_default() == port,
+            Port::OfScheme => url.port().is_none(),
+            Port::Only(port) => url.port_or_known_default() == Some(port),
+            Port::Any => true,
         };
         port && match (&self.who, url.host()) {
             (_, None) => false,
@@ -94,13 +106,16 @@ impl HostPattern {
             Who::Below(name) => (false, name.len()),
             Who::Itself(_) => (true, 0),
         };
-        (itself, length, self.port.is_some())
+        (itself, length, matches!(self.port, Port::Only(_)))
     }
 }
 
-fn read_port(text: &str) -> Option<u16> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|port| is_number && *port != 0)
+fn read_port(text: &str) -> Option<Port> {
+    if text == "*" {
+        return Some(Port::Any);
+    }
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| is_number && *port != 0).map(Port::Only)
 }
 
 /// A name without the dot that says that it is complete.
@@ -116,7 +131,11 @@ impl fmt::Display for HostPattern {
             Who::Below(name) => write!(f, "*.{name}")?,
             Who::Itself(host) => write!(f, "{host}")?,
         }
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+        match self.port {
+            Port::OfScheme => Ok(()),
+            Port::Only(port) => write!(f, ":{port}"),
+            Port::Any => f.write_str(":*"),
+        }
     }
 }
 
@@ -249,6 +268,12 @@ mod tests {
                 &["https://a.b/", "http://1.1.1.1/"],
                 &["https://a.b:8443/", "data:text/plain,x"],
             ),
+            ("*:*", &["https://a.b:8443/", "https://a.b/", "http://1.1.1.1:1/"], &["data:,x"]),
+            (
+                "example.com:*",
+                &["https://example.com/", "http://example.com:8080/"],
+                &["https://www.example.com/"],
+            ),
         ] {
             for url in yes {
                 assert!(covers(pattern, url), "`{pattern}` covers `{url}`");
@@ -290,6 +315,8 @@ mod tests {
             "a..",
             "a.com?x",
             "*:",
+            "a.com:**",
+            "a.com:8*",
             ":80",
         ] {
             let refused = HostPattern::parse(text);
@@ -305,6 +332,7 @@ mod tests {
             ("0x7f.1", "127.0.0.1"),
             ("[0::1]:80", "[::1]:80"),
             ("*", "*"),
+            ("*:*", "*:*"),
         ] {
             assert_eq!(HostPattern::parse(text).unwrap().to_string(), shown);
         }

@@ -93,7 +93,7 @@ impl Server {
     }
 
     /// A server that does with every connection what the test says.
-    pub async fn raw<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    pub async fn raw<F>(serve: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
