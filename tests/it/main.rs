@@ -17,6 +17,7 @@ mod lies;
 mod limits;
 mod odd_guests;
 mod outside;
+mod packing;
 mod portable;
 mod properties;
 mod refusals;
