@@ -11,6 +11,7 @@ mod call;
 mod catalogue;
 mod context;
 mod files;
+pub mod http;
 pub mod policy;
 mod vault;
 
@@ -123,7 +124,7 @@ pub struct Opening<'a> {
 }
 
 /// Every kind of provider in this build. Another provider is another file and another line.
-pub const KINDS: &[Kind] = &[files::KIND];
+pub const KINDS: &[Kind] = &[files::KIND, http::KIND];
 
 /// The kind of that name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static Kind> {

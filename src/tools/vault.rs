@@ -117,6 +117,27 @@ impl Vault {
         scrubbed
     }
 
+    /// As [`Vault::scrub_text`], for bytes that are answered in a form in which
+    /// no secret would be found. `cut` says that more followed: then the beginning
+    /// of a secret at the end goes too, or secrets could be had but for a letter.
+    pub fn scrub_bytes(&self, bytes: &mut Vec<u8>, cut: bool) {
+        let given = self.0.given.read().unwrap_or_else(PoisonError::into_inner);
+        if cut {
+            let half = given.iter().map(|value| half_at_end(bytes, value.as_bytes())).max();
+            bytes.truncate(bytes.len() - half.unwrap_or(0));
+        }
+        let mut values: Vec<&String> = given.iter().collect();
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        for value in values {
+            let (value, mut from) = (value.as_bytes(), 0);
+            while let Some(at) = bytes[from..].windows(value.len()).position(|it| it == value) {
+                let at = from + at;
+                bytes.splice(at..at + value.len(), SCRUBBED.bytes());
+                from = at + SCRUBBED.len();
+            }
+        }
+    }
+
     /// A JSON value without any secret, in texts and in names.
     pub fn scrub(&self, value: Value) -> Value {
         if self.0.given.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
@@ -135,6 +156,11 @@ impl Vault {
             other => other,
         }
     }
+}
+
+/// How many bytes at the end are the beginning of `value`, but not all of it.
+fn half_at_end(bytes: &[u8], value: &[u8]) -> usize {
+    (1..value.len()).rev().find(|length| bytes.ends_with(&value[..*length])).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -167,5 +193,24 @@ mod tests {
         vault.get("LONG").unwrap();
         let dirty = json!({ "a": ["x sk-canary-long y"], "sk-canary": 1 });
         assert_eq!(vault.scrub(dirty), json!({ "a": ["x [secret] y"], "[secret]": 1 }));
+    }
+    #[test]
+    fn bytes_are_scrubbed_and_no_half_of_a_secret_is_left_at_a_cut() {
+        let vault = vault();
+        let scrubbed = |bytes: &[u8], cut| {
+            let mut bytes = bytes.to_vec();
+            vault.scrub_bytes(&mut bytes, cut);
+            bytes
+        };
+        assert_eq!(scrubbed(b"\xFFsk-canary", true), b"\xFFsk-canary", "nobody has it yet");
+        vault.get("KEY").unwrap();
+        vault.get("LONG").unwrap();
+        assert_eq!(scrubbed(b"\xFFsk-canary\0sk-canary", false), b"\xFF[secret]\0[secret]");
+        assert_eq!(scrubbed(b"a sk-canary-lon", true), b"a ");
+        assert_eq!(scrubbed(b"a sk-canary-long", true), b"a [secret]");
+        assert_eq!(scrubbed(b"a s", true), b"a ");
+        assert_eq!(scrubbed(b"a sk-canar", false), b"a sk-canar");
+        assert_eq!(scrubbed(b"a sk-canary!", true), b"a [secret]!");
+        assert_eq!(scrubbed(b"", true), b"");
     }
 }

@@ -9,6 +9,7 @@ mod endings;
 mod first;
 mod golden;
 mod hosts;
+mod http;
 mod interruption;
 mod last_words;
 mod library;

@@ -60,6 +60,8 @@ enum Deed {
     BigArguments,
     /// Makes calls that should be refused; answers how they were.
     Deny,
+    /// Makes the call that `text` says, as `TOOL JSON`; answers what it answered.
+    Call,
     /// Talks `n` turns with a model, 100 by default, and sends the whole history
     /// with each, as chats do. What it says has `size` bytes, 1,000 by default,
     /// that repeat nothing. Of several `histories` each has its turn in turn.
@@ -148,6 +150,7 @@ fn perform(Input { deed, n, text, size, histories }: Input) -> Result<Output, Fa
         Deed::CallsAtOnce => answer(tools::at_once(n.unwrap_or(1_000))),
         Deed::BigArguments => answer(tools::big_arguments(n.unwrap_or(64))),
         Deed::Deny => answer(tools::deny()),
+        Deed::Call => answer(tools::one(&text)),
         Deed::Converse => {
             let (n, size) = (n.unwrap_or(100), size.unwrap_or(1_000));
             answer(converse::converse(n, size, histories.unwrap_or(1)))

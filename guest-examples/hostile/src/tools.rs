@@ -39,6 +39,15 @@ pub fn deny() -> Value {
     json!({ "calls": outcomes })
 }
 
+/// Makes the call `TOOL JSON`; says all of how it went.
+pub fn one(text: &str) -> Value {
+    let (name, arguments) = text.split_once(' ').unwrap_or((text, "{}"));
+    match call(name, arguments) {
+        Ok(answer) => json!({ "ok": serde_json::from_str::<Value>(&answer).expect("JSON") }),
+        Err(error) => json!({ "code": code_name(error.code), "message": error.message }),
+    }
+}
+
 /// Makes one call; says how it went and leaves the answer out.
 fn attempt(name: &str, arguments: &str) -> Value {
     match call(name, arguments) {
