@@ -169,6 +169,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_file_and_the_key() {
+        let unknown = format!("`conf/reenact.toml`: `grants.web` is no provider, only {}", kind_names());
         for (text, message) in [
             (
                 "\n[limit]\nfuel = 1",
@@ -182,10 +183,7 @@ mod tests {
                 "[limits]\nfuel = 0",
                 "`conf/reenact.toml`: limit `fuel` is `0`, but must be from 1 to 9007199254740992",
             ),
-            (
-                "[grants.web]\nx = 1",
-                "`conf/reenact.toml`: `grants.web` is no provider, only `files`",
-            ),
+            ("[grants.web]\nx = 1", unknown.as_str()),
             (
                 "[grants.files]\nrot = 'x'",
                 "`conf/reenact.toml`: unknown key `rot` in `[grants.files]`, only `root`, `url`",
@@ -211,11 +209,12 @@ mod tests {
 
     #[test]
     fn bad_flags_are_told_how_to_be_written() {
+        let unknown = format!("`--grant web=…` names no provider, only {}", kind_names());
         for (bad, message) in [
             (&["files"][..], "`--grant files` lacks `=`"),
             (&["files="], "`--grant files=` lacks a name or a value"),
             (&["=x"], "`--grant =x` lacks a name or a value"),
-            (&["web=x"], "`--grant web=…` names no provider, only `files`"),
+            (&["web=x"], &unknown),
             (&["files=a", "files=b"], "`--grant files=…` is given twice"),
         ] {
             let error = flags(bad).unwrap_err();

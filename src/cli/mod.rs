@@ -136,7 +136,9 @@ impl Cli {
             Color::Never => anstream::ColorChoice::Never.write_global(),
         }
         let filter = tracing_subscriber::EnvFilter::try_from_env("REENACT_LOG")
-            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("reenact=warn"));
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("reenact=warn"))
+            // It logs what providers answer, before secrets are taken out of it.
+            .add_directive("genai=off".parse().expect("a constant directive"));
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(anstream::stderr)

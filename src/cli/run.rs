@@ -9,7 +9,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::context::Context;
 use super::render::run::{Recorded, explain, sources};
 use super::render::{style, text};
-use super::watch::{Events, print, spinner};
+use super::watch::{Events, Live, print, spinner};
 use super::{Failure, Global, exit, note, say, say_json, target};
 use crate::journal::{Content, ErrorCode, Outcome};
 use crate::revision::{Limits, Manifest, Revision, ToolPattern};
@@ -32,7 +32,7 @@ pub struct Args {
     /// The input: JSON, @FILE, or - for stdin
     #[arg(short, long, value_name = "JSON|@FILE|-", default_value = "{}")]
     input: String,
-    /// Grant tools: files=DIR lets the agent read that folder
+    /// Grant tools: files=DIR lets the agent read that folder, model=PROVIDER:MODEL ask that model
     #[arg(long = "grant", value_name = "NAME=VALUE")]
     grants: Vec<String>,
     /// How to show the run's entries as they happen
@@ -64,7 +64,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let wanted = |provider: &str| manifest.asks_for_any_of(provider);
     let catalogue = Catalogue::open(&config.grants, config.vault(), &wanted).await?;
     let tools = catalogue.for_run(asks, ToolLimits::from(&limits));
-    let tools = tools.with_needs(manifest.needs.clone());
+    let live = Arc::new(Live::default());
+    let tools = live.listen(tools.with_needs(manifest.needs.clone()), args.events);
     hint_at_grants(manifest, &tools);
     let plan = NewRun::plan(&prepared, &input, limits, &tools)?;
     let id = plan.started.run.clone();
@@ -73,7 +74,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let (canceller, control) = Control::live(plan.at, limits.deadline_ms);
     let watch = tokio::spawn(cancel_on_ctrl_c(canceller));
     let (follower, entries) = unbounded_channel();
-    let printer = tokio::spawn(print(entries, args.events));
+    let printer = tokio::spawn(print(entries, args.events, live));
     let run = DurableRun::create(&context.storage, &plan, Some(follower)).await?;
     let ran = run.execute(&executor, &prepared, tools, control).await;
     watch.abort();

@@ -13,6 +13,8 @@ mod last_words;
 mod library;
 mod lies;
 mod limits;
+mod model;
+mod models;
 mod odd_guests;
 mod outside;
 mod portable;

@@ -59,6 +59,9 @@ enum Deed {
     BigArguments,
     /// Makes calls that should be refused; answers how they were.
     Deny,
+    /// Calls the tool that `text` names, with the arguments that follow a space;
+    /// answers what came of it.
+    Call,
 
     // Answers.
     /// Answers text that is not JSON.
@@ -141,6 +144,7 @@ fn perform(Input { deed, n, text }: Input) -> Result<Output, Failure> {
         Deed::CallsAtOnce => answer(tools::at_once(n.unwrap_or(1_000))),
         Deed::BigArguments => answer(tools::big_arguments(n.unwrap_or(64))),
         Deed::Deny => answer(tools::deny()),
+        Deed::Call => answer(tools::one(&text)),
 
         Deed::NotJson => output(answers::not_json()),
         Deed::WrongType => output(answers::wrong_type()),

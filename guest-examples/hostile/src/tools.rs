@@ -39,6 +39,18 @@ pub fn deny() -> Value {
     json!({ "calls": outcomes })
 }
 
+/// Calls `TOOL ARGUMENTS`; answers the tool's answer or its error.
+pub fn one(text: &str) -> Value {
+    let (name, arguments) = text.split_once(' ').unwrap_or((text, "{}"));
+    match call(name, arguments) {
+        Ok(answer) => {
+            let answer: Value = serde_json::from_str(&answer).expect("an answer is JSON");
+            json!({ "answer": answer })
+        }
+        Err(error) => json!({ "code": code_name(error.code), "message": error.message }),
+    }
+}
+
 /// Makes one call; says how it went and leaves the answer out.
 fn attempt(name: &str, arguments: &str) -> Value {
     match call(name, arguments) {
