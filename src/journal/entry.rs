@@ -234,6 +234,12 @@ pub struct ToolAnswered {
     pub attempts: Vec<Attempt>,
 }
 
+impl Usage {
+    pub fn tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
 /// What a call of a model cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -429,6 +435,10 @@ error_codes! {
     PayloadTooLarge = "payload_too_large",
     /// the journal outgrew `journal_bytes`
     JournalTooLarge = "journal_too_large",
+    /// models read and wrote more than `model_tokens`
+    TooManyTokens = "too_many_tokens",
+    /// models cost more than `model_cost_micros`
+    TooExpensive = "too_expensive",
 }
 
 impl std::fmt::Display for ErrorCode {
@@ -451,4 +461,14 @@ pub struct Used {
     pub output_bytes: u64,
     /// Bytes of the journal before its last entry.
     pub journal_bytes: u64,
+    /// Tokens that models read and wrote. Since format 2.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub model_tokens: u64,
+    /// What models cost, in millionths of the price table's unit. Since format 2.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub model_cost_micros: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

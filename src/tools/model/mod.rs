@@ -42,6 +42,7 @@ pub const KIND: Kind = Kind {
     name: "model",
     flag_value: "PROVIDER:MODEL",
     keys: &["default", "models", "providers", "prices", "retries", "retry_ms"],
+    many: false,
     open,
 };
 
@@ -161,18 +162,20 @@ fn affordable(model: Model<'_>, budget: Budget) -> Result<Option<u64>, ToolError
     let denied = |message: String| ToolError { code: ToolErrorCode::Denied, message };
     let limited = |left: u64| (left < u64::MAX).then_some(left);
     if budget.tokens == 0 {
-        return Err(denied("the run has no tokens left to spend on models".to_owned()));
+        return Err(denied("the run has no tokens left to spend on models (`model_tokens`)".to_owned()));
     }
     let Some(money) = limited(budget.cost_micros) else { return Ok(limited(budget.tokens)) };
     let Some(price) = model.price else {
         return Err(denied(format!(
-            "the run's money is limited, and `[grants.model.prices]` has no price for `{}`",
+            "the run's money is limited (`model_cost_micros`), and `[grants.model.prices]` has no \
+             price for `{}`",
             model.id
         )));
     };
     let bought = price.output_for(money);
     if money == 0 || bought == Some(0) {
-        return Err(denied("the run has no money left to spend on models".to_owned()));
+        let why = "the run has no money left to spend on models (`model_cost_micros`)";
+        return Err(denied(why.to_owned()));
     }
     Ok(limited(budget.tokens.min(bought.unwrap_or(u64::MAX))))
 }
