@@ -159,11 +159,7 @@ impl Server {
         self
     }
 
-    /// Every request so far.
-    pub fn asked(&self) -> Vec<Asked> {
-        lock(&self.shared.asked).clone()
-    }
-
+    /// How often it was asked.
     pub fn times(&self) -> usize {
         lock(&self.shared.asked).len()
     }
