@@ -275,7 +275,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_file_and_the_key() {
-        let unknown = format!("`conf/reenact.toml`: `grants.web` is no provider, only {}", kind_names());
+        let unknown =
+            format!("`conf/reenact.toml`: `grants.web` is no provider, only {}", kind_names());
         for (text, message) in [
             (
                 "\n[limit]\nfuel = 1",

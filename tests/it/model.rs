@@ -143,7 +143,8 @@ async fn every_provider_calls_tools_and_gets_their_answers() {
         Reply::Says(Says::text(&["Done."])),
     ];
     let tool = |name: &str| {
-        let parameters = json!({ "type": "object", "properties": { "query": { "type": "string" } } });
+        let parameters =
+            json!({ "type": "object", "properties": { "query": { "type": "string" } } });
         json!({ "name": name, "description": "Finds lines.", "parameters": parameters })
     };
     for server in all(&script) {
@@ -152,7 +153,10 @@ async fn every_provider_calls_tools_and_gets_their_answers() {
         let mut arguments = hello();
         arguments["tools"] = json!([tool("files.search"), tool("files_search")]);
         let first = answer(&ask(&tools, arguments.clone()).await);
-        assert_eq!((&first["stop"], &first["text"]), (&json!("tool_calls"), &json!("I will look. ")));
+        assert_eq!(
+            (&first["stop"], &first["text"]),
+            (&json!("tool_calls"), &json!("I will look. "))
+        );
         let calls = first["tool_calls"].as_array().unwrap();
         let said: Vec<_> = calls.iter().map(|call| (&call["name"], &call["arguments"])).collect();
         let query = json!({ "query": "fuel", "max_results": 2 });
@@ -221,7 +225,8 @@ async fn what_a_model_writes_as_arguments_need_not_be_json() {
     for server in [server, anthropic] {
         let tools = tools(&server).await;
         let first = answer(&ask(&tools, hello()).await)["tool_calls"].take();
-        let expected = json!([{ "id": "a", "name": "never_offered", "arguments": "{\"query\": \"fu" }]);
+        let expected =
+            json!([{ "id": "a", "name": "never_offered", "arguments": "{\"query\": \"fu" }]);
         assert_eq!(first, expected);
         let second = answer(&ask(&tools, hello()).await);
         assert_eq!(second["tool_calls"][0]["arguments"], json!({}));
@@ -266,7 +271,8 @@ async fn names_of_models_are_sent_as_they_are() {
 
 #[tokio::test]
 async fn budgets_are_kept_before_anybody_is_asked() {
-    let server = Server::start(OpenAi, [Reply::Says(Says { tokens: None, ..Says::text(&["12345678"]) })]);
+    let server =
+        Server::start(OpenAi, [Reply::Says(Says { tokens: None, ..Says::text(&["12345678"]) })]);
     let tools = tools(&server).await;
     let budget = |tokens, cost_micros| Budget { tokens, cost_micros };
     for broke in [budget(0, u64::MAX), budget(u64::MAX, 0), budget(5, 1)] {
@@ -302,7 +308,8 @@ async fn budgets_are_kept_before_anybody_is_asked() {
 
 #[tokio::test]
 async fn tokens_are_shown_while_they_come() {
-    for server in all(&[Reply::Slowly(Says::text(&["one ", "two ", "three"]), Duration::from_millis(120))])
+    for server in
+        all(&[Reply::Slowly(Says::text(&["one ", "two ", "three"]), Duration::from_millis(120))])
     {
         let shown: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
         let watched = shown.clone();

@@ -228,7 +228,8 @@ mod tests {
         ];
         assert_eq!(calls(Adapter::OpenAi, &pieces), both);
         // As some servers do: everything is said each time.
-        let pieces = [("a", "f", text("{\"x\":")), ("a", "f", text("1}")), ("b", "f", text("{\"y\":2}"))];
+        let pieces =
+            [("a", "f", text("{\"x\":")), ("a", "f", text("1}")), ("b", "f", text("{\"y\":2}"))];
         assert_eq!(calls(Adapter::OpenAi, &pieces), both);
         let pieces = [
             ("a", "f", text("")),
@@ -244,9 +245,8 @@ mod tests {
 
     #[test]
     fn arguments_that_are_no_json_are_given_as_they_are() {
-        let said = |text: &str| {
-            calls(Adapter::OpenAi, &[("a", "f", text.into())])[0]["arguments"].take()
-        };
+        let said =
+            |text: &str| calls(Adapter::OpenAi, &[("a", "f", text.into())])[0]["arguments"].take();
         assert_eq!(said("{\"x\":"), json!("{\"x\":"));
         assert_eq!(said("[1]"), json!([1]));
         assert_eq!(said(""), json!({}));

@@ -53,20 +53,15 @@ pub(super) async fn attempt(
     match (read, place.fault(), told.take()) {
         (Ok(()), ..) => Ok(answer),
         // The nearer to the cause, the better it is told.
-        (Err(fault @ Fault::TooLarge { .. }), ..) | (_, Some(fault @ Fault::TooLarge { .. }), _) => {
-            Err(fault)
-        }
+        (Err(fault @ Fault::TooLarge { .. }), ..)
+        | (_, Some(fault @ Fault::TooLarge { .. }), _) => Err(fault),
         (_, _, Some(body)) => Err(Fault::Said { body }),
         (_, Some(fault), _) => Err(fault),
         (Err(fault), ..) => Err(fault),
     }
 }
 
-async fn read(
-    mut stream: ChatStream,
-    answer: &mut Answer,
-    report: &Report,
-) -> Result<(), Fault> {
+async fn read(mut stream: ChatStream, answer: &mut Answer, report: &Report) -> Result<(), Fault> {
     let incomplete = || Fault::Broken { cause: "the stream ended early".to_owned() };
     let mut live = Live { report, pending: String::new(), due: Instant::now() };
     loop {
@@ -98,10 +93,7 @@ struct Live<'a> {
 }
 
 impl Live<'_> {
-    async fn next(
-        &mut self,
-        stream: &mut ChatStream,
-    ) -> Option<genai::Result<ChatStreamEvent>> {
+    async fn next(&mut self, stream: &mut ChatStream) -> Option<genai::Result<ChatStreamEvent>> {
         if self.pending.is_empty() {
             return stream.next().await;
         }

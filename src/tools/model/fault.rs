@@ -19,7 +19,7 @@ pub(super) enum Fault {
     /// The provider put an error into its stream.
     Said { body: String },
     /// No connection, or none that brought an answer.
-    Unreachable { cause: String },
+    Silent { cause: String },
     /// The stream ended before the answer was complete.
     Broken { cause: String },
     /// The answer has more of something than anybody could want.
@@ -53,8 +53,8 @@ impl Fault {
                 let message = format!("answered an error: {}", said(&words(body)));
                 (message, ToolErrorCode::Failed, again)
             }
-            Self::Unreachable { cause } => {
-                let message = format!("cannot be reached: {}", said(cause));
+            Self::Silent { cause } => {
+                let message = format!("did not answer: {}", said(cause));
                 (message, ToolErrorCode::Failed, Some(Duration::ZERO))
             }
             Self::Broken { cause } => {

@@ -6,9 +6,9 @@ use super::fault::Fault;
 /// One event, or one line. genai holds it whole, and copies it with every piece
 /// that arrives of it.
 const MAX_PIECE: usize = 2 << 20;
-/// All of a stream. An event of some 300 bytes brings a few characters, so this is
-/// more than any model answers.
-const MAX_STREAM: usize = 128 << 20;
+/// All of a stream. An event of some 300 bytes brings one token, so this is more
+/// than any model answers.
+const MAX_STREAM: usize = 64 << 20;
 
 /// Bytes so far, of one stream.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ impl Gauge {
     pub fn count(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.total += bytes.len();
         if self.total > MAX_STREAM {
-            return Err(Fault::TooLarge { what: "128 MiB in one stream" });
+            return Err(Fault::TooLarge { what: "64 MiB in one stream" });
         }
         for byte in bytes {
             self.piece += 1;
@@ -66,11 +66,11 @@ mod tests {
     #[test]
     fn pieces_and_streams_have_an_end() {
         const MIB: usize = 1 << 20;
-        assert!(pass(Framing::Events, "data: x\n\n", 100 * MIB));
-        assert!(pass(Framing::Events, "data: x\r\n\r\n", 100 * MIB));
-        assert!(pass(Framing::Lines, "{\"x\":1}\n", 100 * MIB));
-        assert!(!pass(Framing::Lines, "{\"x\":1}\n", 130 * MIB), "the stream");
-        assert!(!pass(Framing::Events, "data: x\n\n", 130 * MIB), "the stream");
+        assert!(pass(Framing::Events, "data: x\n\n", 60 * MIB));
+        assert!(pass(Framing::Events, "data: x\r\n\r\n", 60 * MIB));
+        assert!(pass(Framing::Lines, "{\"x\":1}\n", 60 * MIB));
+        assert!(!pass(Framing::Lines, "{\"x\":1}\n", 66 * MIB), "the stream");
+        assert!(!pass(Framing::Events, "data: x\n\n", 66 * MIB), "the stream");
         assert!(!pass(Framing::Events, "data: x\n", 3 * MIB), "an event of many lines");
         assert!(!pass(Framing::Events, "x", 3 * MIB), "a line");
         assert!(!pass(Framing::Lines, "x", 3 * MIB), "a line");

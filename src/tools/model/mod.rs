@@ -162,7 +162,9 @@ fn affordable(model: Model<'_>, budget: Budget) -> Result<Option<u64>, ToolError
     let denied = |message: String| ToolError { code: ToolErrorCode::Denied, message };
     let limited = |left: u64| (left < u64::MAX).then_some(left);
     if budget.tokens == 0 {
-        return Err(denied("the run has no tokens left to spend on models (`model_tokens`)".to_owned()));
+        return Err(denied(
+            "the run has no tokens left to spend on models (`model_tokens`)".to_owned(),
+        ));
     }
     let Some(money) = limited(budget.cost_micros) else { return Ok(limited(budget.tokens)) };
     let Some(price) = model.price else {

@@ -47,9 +47,8 @@ impl Names {
 
     /// `name`, or `name_2`, `name_3` and so on if it is taken.
     fn free(&self, name: &str) -> String {
-        let is_free = |name: &String| {
-            !self.to_own.contains_key(name) && !RESERVED.contains(&name.as_str())
-        };
+        let is_free =
+            |name: &String| !self.to_own.contains_key(name) && !RESERVED.contains(&name.as_str());
         let numbered = (2..).map(|n: usize| {
             let suffix = format!("_{n}");
             let kept = name.len().min(MAX_NAME - suffix.len());

@@ -78,7 +78,8 @@ pub(super) struct Place<'a> {
 impl Relay {
     /// Needs a tokio runtime.
     pub fn start() -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|cause| format!("cannot make a folder: {cause}"))?;
+        let folder =
+            tempfile::tempdir().map_err(|cause| format!("cannot make a folder: {cause}"))?;
         let path = folder.path().join("genai");
         let listener = UnixListener::bind(&path)
             .map_err(|cause| format!("cannot listen at `{}`: {cause}", path.display()))?;
@@ -209,7 +210,7 @@ impl Exchange {
         let url = self.base_url.join(target.trim_start_matches('/'));
         let url = url.map_err(|_| strange("the model has no address"))?;
         let sent = upstream.post(url).headers(headers).body(self.amend(body)?).send().await;
-        let response = sent.map_err(|error| Fault::Unreachable { cause: cause(error) })?;
+        let response = sent.map_err(|error| Fault::Silent { cause: cause(error) })?;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }

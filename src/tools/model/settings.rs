@@ -123,7 +123,8 @@ impl Settings {
     }
 
     fn of(mut table: Table, vault: &Vault) -> Result<Self, OpenError> {
-        let value = |key, value: u64, must| OpenError::Value { key, value: value.to_string(), must };
+        let value =
+            |key, value: u64, must| OpenError::Value { key, value: value.to_string(), must };
         if table.retries > MAX_RETRIES {
             return Err(value("retries", table.retries.into(), "be from 0 to 10"));
         }
@@ -143,9 +144,10 @@ impl Settings {
             providers.insert(name, opened);
         }
         let allowed = match table.models {
-            Some(models) => {
-                models.into_iter().map(|id| pattern("models", id, &providers)).collect::<Result<_, _>>()?
-            }
+            Some(models) => models
+                .into_iter()
+                .map(|id| pattern("models", id, &providers))
+                .collect::<Result<_, _>>()?,
             None => providers.keys().map(|name| Pattern(format!("{name}:*"))).collect::<Vec<_>>(),
         };
         if allowed.is_empty() {
@@ -165,7 +167,10 @@ impl Settings {
     /// The model that a call means by `id`, if it may use it.
     pub fn model<'a>(&'a self, id: Option<&'a str>) -> Result<Model<'a>, String> {
         let Some(id) = id.or(self.default.as_deref()) else {
-            return Err(format!("`model` must be given, because there is no default: {}", self.choice()));
+            return Err(format!(
+                "`model` must be given, because there is no default: {}",
+                self.choice()
+            ));
         };
         let refused = || format!("the model `{id}` is not granted, only {}", self.choice());
         let (provider, name) = id.split_once(':').ok_or_else(refused)?;
@@ -286,9 +291,7 @@ fn pattern(
 }
 
 fn check_default(default: Pattern, allowed: &[Pattern]) -> Result<String, OpenError> {
-    let refused = |must| {
-        Err(OpenError::Value { key: "default", value: default.0.clone(), must })
-    };
+    let refused = |must| Err(OpenError::Value { key: "default", value: default.0.clone(), must });
     if !default.is_exact() {
         return refused("be one model");
     }

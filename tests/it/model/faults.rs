@@ -61,7 +61,8 @@ async fn a_provider_says_when_to_come_again() {
     let asks = |header, value: &str| {
         Reply::Refuses(429, Some((header, value.to_owned())), "slow down".to_owned())
     };
-    let server = Server::start(OpenAi, [asks("retry-after", "1"), asks("retry-after-ms", "30"), fine()]);
+    let server =
+        Server::start(OpenAi, [asks("retry-after", "1"), asks("retry-after-ms", "30"), fine()]);
     let began = Instant::now();
     let called = ask(&tools(&server).await, hello()).await;
     assert_eq!(answer(&called)["text"], "fine");
@@ -120,7 +121,7 @@ async fn nobody_there_is_tried_again_and_told() {
         let name = server.wire.name();
         drop(server);
         let called = ask(&tools, hello()).await;
-        let expected = format!("`{name}:m` cannot be reached: ");
+        let expected = format!("`{name}:m` did not answer: ");
         assert!(error(&called).message.starts_with(&expected), "{called:?}");
         assert_eq!((error(&called).code, called.attempts.len()), (ToolErrorCode::Failed, 4));
     }
@@ -149,10 +150,10 @@ async fn a_server_that_hangs_is_left_when_the_time_is_over_or_the_caller_goes() 
 async fn a_server_without_end_is_cut_off() {
     for server in all(&[fine()]) {
         let name = server.wire.name();
-        let piece = server.wire.endless();
+        let text = server.line_of_text();
         let ok = StatusCode::OK;
         for (status, piece, code) in [
-            (ok, piece, ToolErrorCode::TooLarge),
+            (ok, &*text, ToolErrorCode::TooLarge),
             (ok, "x", ToolErrorCode::TooLarge),
             (ok, "data: x\n", ToolErrorCode::TooLarge),
             (StatusCode::BAD_REQUEST, "xy", ToolErrorCode::InvalidArguments),
@@ -162,14 +163,14 @@ async fn a_server_without_end_is_cut_off() {
                 ("ollama", "data: x\n") => ToolErrorCode::Failed,
                 _ => code,
             };
-            let endless = server.script([Reply::Endless(status, piece)]);
-            let began = Instant::now();
-            let called = ask(&tools(endless).await, hello()).await;
+            let endless = server.script([Reply::Endless(status, piece.to_owned())]);
+            let mut limits = limits();
+            limits.timeout = Duration::from_secs(300);
+            let called = ask(&open(&grant(endless), limits).await, hello()).await;
             let failure = error(&called);
             assert_eq!(failure.code, code, "{name} {piece}: {failure:?}");
             assert!(failure.message.len() < 2_000, "{failure:?}");
             assert!(called.attempts.is_empty(), "{called:?}");
-            assert!(began.elapsed() < Duration::from_secs(20), "{name} {piece}");
             server.is_left_alone().await;
         }
     }
@@ -196,7 +197,8 @@ async fn nonsense_is_told_and_not_repeated() {
 #[tokio::test]
 async fn calls_with_absurd_indices_take_no_memory() {
     let call = |index: u32| {
-        let call = json!({ "index": index, "id": "a", "function": { "name": "f", "arguments": "{}" } });
+        let call =
+            json!({ "index": index, "id": "a", "function": { "name": "f", "arguments": "{}" } });
         json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [call] } }] })
     };
     let body = format!("data: {}\n\ndata: [DONE]\n\n", call(u32::MAX));

@@ -120,7 +120,8 @@ fn no_key_is_ever_written() {
                 let mut command = desk.command(&["run"]);
                 let input = json!({ "do": "call", "text": format!("model.chat {}", hello()) });
                 command.arg(desk.path("agent.wasm")).args(["--input", &input.to_string()]);
-                let said: Said = command.args(form).env("REENACT_LOG", "trace").output().unwrap().into();
+                let said: Said =
+                    command.args(form).env("REENACT_LOG", "trace").output().unwrap().into();
                 assert_eq!(said.code, Some(0), "{said:#?}");
                 is_silent(&said);
             }
@@ -207,7 +208,8 @@ fn a_missing_key_is_told_before_the_run_starts() {
         let mut command = desk.home.command(&["run", agent, "--input", &input, "--grant", &grant]);
         let said: Said = command.env_remove(name).output().unwrap().into();
         assert_eq!(said.code, Some(1), "{said:#?}");
-        let expected = format!("there is no secret `{name}`: neither `[secrets]` nor the environment");
+        let expected =
+            format!("there is no secret `{name}`: neither `[secrets]` nor the environment");
         assert!(said.stderr.contains(&expected), "{said:#?}");
     }
     // Who asks for no model needs no key.
@@ -221,13 +223,13 @@ fn a_missing_key_is_told_before_the_run_starts() {
 }
 
 #[test]
-fn a_budget_that_is_spent_denies_the_next_call_and_one_exceeded_ends_the_run() {
+fn a_budget_bounds_the_request_and_ends_a_run_that_exceeds_it() {
     let desk = Desk::new([Reply::Says(Says::text(&["x"]))]);
     desk.configure(&format!("[limits]\nmodel_tokens = 14\n[secrets]\nCANARY = '{KEY}'\n"));
     let said = desk.runs(&hello(), &["--json"]);
     assert_eq!(said.code, Some(3), "{said:#?}");
     let run: Value = serde_json::from_str(&said.stdout).unwrap();
-    assert_eq!(run["error"]["code"], "too-many-tokens", "{run}");
+    assert_eq!(run["error"]["code"], "too_many_tokens", "{run}");
     let server = desk.server.as_ref().unwrap();
     assert_eq!(server.last().body["max_tokens"], 14, "no more was asked for than is left");
 }
@@ -239,19 +241,20 @@ fn a_hostile_server_takes_no_memory() {
     let server = desk.server.as_ref().unwrap();
     let (base, code) = peak(&desk);
     assert_eq!(code, Some(0));
-    let ok = StatusCode::OK;
-    for reply in [
-        Reply::Endless(ok, "x"),
-        Reply::Endless(ok, "data: x\n"),
-        Reply::Endless(ok, server.wire.endless()),
-        Reply::Endless(ok, ": keep-alive\n\n"),
-        Reply::Endless(StatusCode::BAD_REQUEST, "x"),
-    ] {
-        server.script([reply.clone()]);
+    let (ok, bad) = (StatusCode::OK, StatusCode::BAD_REQUEST);
+    let text = server.line_of_text();
+    for (status, piece) in
+        [(ok, "x"), (ok, "data: x\n"), (ok, &text), (ok, ": keep-alive\n\n"), (bad, "x")]
+    {
+        server.script([Reply::Endless(status, piece.to_owned())]);
         let (peak, code) = peak(&desk);
-        assert_eq!(code, Some(0), "{reply:?}");
+        assert_eq!(code, Some(0), "{piece}");
         let more = peak.saturating_sub(base);
-        assert!(more < 64 << 20, "{reply:?} took {} MiB", more >> 20);
+        assert!(more < 64 << 20, "{piece} took {} MiB", more >> 20);
+        let newest = desk.home.json(&["runs", "--json"])[0]["id"].take();
+        let run = desk.home.json(&["show", newest.as_str().unwrap(), "--json"]);
+        let code = &run["resultData"]["result"]["code"];
+        assert_eq!(code, if status == ok { "too-large" } else { "invalid-arguments" }, "{run}");
     }
 }
 

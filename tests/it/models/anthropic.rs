@@ -36,7 +36,8 @@ impl Wire for Anthropic {
             return Some("max_tokens: Field required".to_owned());
         }
         for tool in body["tools"].as_array().into_iter().flatten() {
-            if !is_function_name(tool["name"].as_str().unwrap_or("")) || !tool["input_schema"].is_object()
+            if !is_function_name(tool["name"].as_str().unwrap_or(""))
+                || !tool["input_schema"].is_object()
             {
                 return Some("tools.0.custom.name: String should match pattern".to_owned());
             }
@@ -46,12 +47,15 @@ impl Wire for Anthropic {
 
     fn stream(&self, says: &Says) -> Vec<String> {
         let (input, output) = says.tokens.unwrap_or((0, 0));
-        let mut pieces = vec![typed("message_start", json!({ "message": {
+        let mut pieces = vec![typed(
+            "message_start",
+            json!({ "message": {
             "id": "msg_1nZdL29xx5MUA1yADyHTEsnR8uuvGzszyY", "type": "message",
             "role": "assistant", "content": [], "model": "claude-opus-4-20250514",
             "stop_reason": null, "stop_sequence": null,
             "usage": { "input_tokens": input, "output_tokens": 1 },
-        } }))];
+        } }),
+        )];
         let mut blocks = Blocks { pieces: &mut pieces, index: 0 };
         if !says.thoughts.is_empty() {
             let mut deltas: Vec<Value> = says
@@ -69,7 +73,8 @@ impl Wire for Anthropic {
         for (id, name, arguments) in &says.calls {
             let parts = arguments.split_inclusive(':').map(str::to_owned);
             let parts = std::iter::once(String::new()).chain(parts);
-            let deltas = parts.map(|part| json!({ "type": "input_json_delta", "partial_json": part }));
+            let deltas =
+                parts.map(|part| json!({ "type": "input_json_delta", "partial_json": part }));
             blocks.add(json!({ "type": "tool_use", "id": id, "name": name, "input": {} }), deltas);
         }
         let reason = match (says.is_cut, says.calls.is_empty()) {
@@ -77,10 +82,13 @@ impl Wire for Anthropic {
             (false, false) => "tool_use",
             (false, true) => "end_turn",
         };
-        pieces.push(typed("message_delta", json!({
-            "delta": { "stop_reason": reason, "stop_sequence": null },
-            "usage": { "output_tokens": output },
-        })));
+        pieces.push(typed(
+            "message_delta",
+            json!({
+                "delta": { "stop_reason": reason, "stop_sequence": null },
+                "usage": { "output_tokens": output },
+            }),
+        ));
         pieces.push(typed("message_stop", json!({})));
         pieces
     }
@@ -97,11 +105,6 @@ impl Wire for Anthropic {
 
     fn error_event(&self, message: &str) -> String {
         typed("error", json!({ "error": { "type": "overloaded_error", "message": message } }))
-    }
-
-    fn endless(&self) -> &'static str {
-        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":\
-         {\"type\":\"text_delta\",\"text\":\"and on and on and on\"}}\n\n"
     }
 }
 
@@ -122,7 +125,9 @@ fn messages(messages: &[Value]) -> Option<String> {
             Some("user") => {
                 let results = of("tool_result", "tool_use_id");
                 if results != open {
-                    return Some("`tool_use` ids were found without `tool_result` blocks".to_owned());
+                    return Some(
+                        "`tool_use` ids were found without `tool_result` blocks".to_owned(),
+                    );
                 }
                 open = Vec::new();
             }

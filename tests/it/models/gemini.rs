@@ -68,11 +68,6 @@ impl Wire for Gemini {
         let error = json!({ "code": 503, "message": message, "status": "UNAVAILABLE" });
         frame(json!({ "error": error }))
     }
-
-    fn endless(&self) -> &'static str {
-        "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"and on and on and on\"}],\
-         \"role\":\"model\"},\"index\":0}]}\r\n\r\n"
-    }
 }
 
 /// The responses to the functions of one turn stand in the next one, by name.

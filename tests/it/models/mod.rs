@@ -61,7 +61,7 @@ pub enum Reply {
     /// Takes the request and never answers.
     Hangs,
     /// These bytes, again and again.
-    Endless(StatusCode, &'static str),
+    Endless(StatusCode, String),
     Raw(&'static str, String),
 }
 
@@ -82,8 +82,6 @@ pub trait Wire: Send + Sync + 'static {
     fn error(&self, status: u16, message: &str) -> String;
     /// An error within a stream.
     fn error_event(&self, message: &str) -> String;
-    /// A piece of text without end of the stream.
-    fn endless(&self) -> &'static str;
 }
 
 /// A request that a server got.
@@ -159,6 +157,13 @@ impl Server {
         self
     }
 
+    /// The piece of a stream that brings a line of text.
+    pub fn line_of_text(&self) -> String {
+        let text = "and on ".repeat(50);
+        let stream = self.wire.stream(&Says::text(&[&text]));
+        stream.into_iter().find(|piece| piece.contains(&text)).unwrap()
+    }
+
     /// How often it was asked.
     pub fn times(&self) -> usize {
         lock(&self.shared.asked).len()
@@ -217,8 +222,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             return refusal(wire, 401, None, &format!("Incorrect API key provided: {key}."));
         }
         Reply::Drops(says) => {
-            let pieces = whole(begin(wire, &says)).chain(stream::iter([Err(())]));
-            pieces.boxed()
+            // What is sent together with the end would not leave the server at all.
+            let end = stream::once(async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Err(())
+            });
+            whole(begin(wire, &says)).chain(end).boxed()
         }
         Reply::Ends(says) => whole(begin(wire, &says)),
         Reply::Fails(says, message) => {

@@ -70,11 +70,6 @@ impl Wire for Ollama {
     fn error_event(&self, message: &str) -> String {
         format!("{}\n", self.error(500, message))
     }
-
-    fn endless(&self) -> &'static str {
-        "{\"model\":\"qwen3\",\"message\":{\"role\":\"assistant\",\"content\":\
-         \"and on and on and on\"},\"done\":false}\n"
-    }
 }
 
 fn message(mut message: Value) -> String {

@@ -42,7 +42,8 @@ impl Wire for OpenAi {
     }
 
     fn stream(&self, says: &Says) -> Vec<String> {
-        let mut pieces = vec![delta(json!({ "role": "assistant", "content": "", "refusal": null }))];
+        let mut pieces =
+            vec![delta(json!({ "role": "assistant", "content": "", "refusal": null }))];
         // Not OpenAI's, but what many that speak its format do.
         pieces.extend(says.thoughts.iter().map(|text| delta(json!({ "reasoning_content": text }))));
         pieces.extend(says.text.iter().map(|text| delta(json!({ "content": text }))));
@@ -65,9 +66,12 @@ impl Wire for OpenAi {
             (false, false) => "tool_calls",
             (false, true) => "stop",
         };
-        pieces.push(chunk(json!([{
-            "index": 0, "delta": {}, "logprobs": null, "finish_reason": reason,
-        }]), Value::Null));
+        pieces.push(chunk(
+            json!([{
+                "index": 0, "delta": {}, "logprobs": null, "finish_reason": reason,
+            }]),
+            Value::Null,
+        ));
         if let Some((input, output)) = says.tokens {
             pieces.push(chunk(json!([]), json!({
                 "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
@@ -86,11 +90,6 @@ impl Wire for OpenAi {
 
     fn error_event(&self, message: &str) -> String {
         event(None, &json!({ "error": { "message": message, "type": "server_error" } }))
-    }
-
-    fn endless(&self) -> &'static str {
-        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"and on and on and on\"},\
-         \"finish_reason\":null}]}\n\n"
     }
 }
 
@@ -131,9 +130,12 @@ fn call(call: Value) -> String {
 }
 
 fn chunk(choices: Value, usage: Value) -> String {
-    event(None, &json!({
-        "id": "chatcmpl-123", "object": "chat.completion.chunk", "created": 1_694_268_190,
-        "model": "gpt-5-mini-2025-08-07", "service_tier": "default",
-        "system_fingerprint": "fp_44709d6fcb", "choices": choices, "usage": usage,
-    }))
+    event(
+        None,
+        &json!({
+            "id": "chatcmpl-123", "object": "chat.completion.chunk", "created": 1_694_268_190,
+            "model": "gpt-5-mini-2025-08-07", "service_tier": "default",
+            "system_fingerprint": "fp_44709d6fcb", "choices": choices, "usage": usage,
+        }),
+    )
 }
