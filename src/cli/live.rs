@@ -99,7 +99,8 @@ mod tests {
         let live = Live::default();
         live.hear("run/7", &"é".repeat(1_000_000));
         assert!(live.tails()[&7].len() <= MAX_TAIL);
-        assert_eq!(live.rows_within(7, 40).matches('é').count(), ROWS * 40);
+        let shown = live.rows_within(7, 40).matches('é').count();
+        assert!(shown > (ROWS - 1) * 40 && shown <= ROWS * 40, "{shown}");
         live.hear("run/7", "first\n\nsecond\tone\nthird \u{1b}[2J\nfourth\n");
         let rows = live.rows_within(7, 80);
         assert!(!rows.contains("first") && rows.contains("second one"), "{rows:?}");
