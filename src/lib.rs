@@ -9,10 +9,10 @@
 //! main.rs     parse, run a verb, print an error, exit
 //! cli/        one file per verb; the only place that prints
 //! build       from an agent's folder to a sealed revision
-//! config      the operator's reenact.toml: caps and grants
+//! config      the operator's reenact.toml: caps, grants, policy, secrets
 //! runtime/    a run from start to outcome: executor, effects (the one door), replay
 //! sandbox/    everything wasmtime: engine, host functions, virtual WASI, memory limits
-//! tools/      what an agent can call: catalogue, policy, one file or folder per provider
+//! tools/      what an agent can call: catalogue, policy, secrets, one folder per provider
 //! registry/   agents, revisions, the published pointer; bytes by digest
 //! storage/    the database behind registry and journals
 //! journal/    entries, hash chain, the portable run; plain values
@@ -26,7 +26,9 @@
 //!   is in the journal, or follows from the revision and what is in the journal.
 //! - Nothing outside [`runtime::effects`] knows whether a run is live.
 //! - The replay decision ([`runtime::effects::decide`]) does no I/O.
-//! - wasmtime is named under `sandbox/` only, SQLite under `storage/` only.
+//! - wasmtime is named under `sandbox/` only, SQLite under `storage/` only, and each
+//!   protocol of tools in the folder of its provider.
+//! - Secrets are known to `tools/` only; nothing that a tool answers holds one.
 //! - The system's clock and randomness are read in `runtime/effects/system.rs` only.
 //! - Only `cli/` prints.
 //! - A revision's bytes are verified against its digest whenever they are read.

@@ -21,6 +21,22 @@ pub struct Encoded {
     pub hash: Digest,
 }
 
+/// What the bytes of an entry begin with that cannot be read: no JSON does.
+const UNREADABLE: &[u8] = b"\0unreadable: ";
+
+impl Encoded {
+    /// An entry of which only the hash is left, and the reason for that. It passes
+    /// for what is left until somebody verifies the chain, and is damage there.
+    pub fn unreadable(seq: u64, hash: Digest, why: impl std::fmt::Display) -> Self {
+        Self { seq, bytes: [UNREADABLE, why.to_string().as_bytes()].concat(), hash }
+    }
+
+    fn why_unreadable(&self) -> Option<String> {
+        let why = self.bytes.strip_prefix(UNREADABLE)?;
+        Some(String::from_utf8_lossy(why).escape_debug().to_string())
+    }
+}
+
 /// The growing end of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chain {
@@ -73,6 +89,9 @@ impl Chain {
             return Err(damage(format!("expected number {index}, found {}", encoded.seq)));
         }
         let hash = Digest::of_parts(&[self.head.as_bytes(), &encoded.bytes]);
+        if let Some(why) = encoded.why_unreadable() {
+            return Err(damage(why));
+        }
         if hash != encoded.hash {
             let (found, stored) = (hash.short(), encoded.hash.short());
             return Err(damage(format!("its content hashes to {found}, the chain says {stored}")));

@@ -48,6 +48,9 @@ macro_rules! limits {
 
             pub const DEFAULT: Self = Self { $($name: $default,)+ };
 
+            /// The most that a run can have of anything.
+            pub const CEILING: Self = Self { $($name: $ceiling,)+ };
+
             /// What a run gets: what the manifest asks for, else the default,
             /// but never more than the operator's cap.
             pub fn effective(asked: &SomeLimits, caps: &SomeLimits) -> Self {

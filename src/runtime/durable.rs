@@ -14,7 +14,7 @@ use super::effects::recorder::{Close, RecordError, Recorder};
 use super::effects::system;
 use super::executor::{Executor, Fault, Prepared, Ran};
 use super::start::{Journal, NewRun};
-use crate::journal::{Encoded, Micros};
+use crate::journal::{Encoded, Micros, Packer};
 use crate::storage::{self, Appender, Ending, Follower, Storage, StorageError};
 use crate::tools::RunTools;
 
@@ -48,7 +48,8 @@ impl DurableRun {
             lease_until: lease_from(run.at),
             pending: false,
         };
-        let appender = storage.create_run(row, run.first.clone(), follower).await?;
+        let first = Packer::default().pack(run.first.clone());
+        let appender = storage.create_run(row, first, follower).await?;
         Ok(Self::hold(appender, vec![run.first.clone()]))
     }
 
@@ -85,7 +86,7 @@ impl DurableRun {
         tools: RunTools,
         control: Control,
     ) -> Result<Ran, Fault> {
-        let recorder = Box::new(Database(Arc::clone(&self.appender)));
+        let recorder = Box::new(Database::of(&self.appender));
         let journal = Journal::open(self.recorded.clone(), recorder);
         let result = executor.execute(prepared, journal, Some(tools), control).await;
         if result.is_err() {
@@ -116,19 +117,33 @@ async fn renew(appender: Arc<Appender>) {
     }
 }
 
-struct Database(Arc<Appender>);
+/// Packs entries in the run's own thread and hands them to the database's.
+struct Database {
+    appender: Arc<Appender>,
+    packer: Packer,
+}
+
+impl Database {
+    fn of(appender: &Arc<Appender>) -> Self {
+        Self { appender: Arc::clone(appender), packer: Packer::default() }
+    }
+}
 
 impl Recorder for Database {
+    fn follow(&mut self, recorded: &[Encoded]) {
+        recorded.iter().for_each(|entry| self.packer.follow(entry));
+    }
+
     fn push(&mut self, entry: Encoded, fuel: u64, at: Micros) {
-        self.0.push(entry, fuel, at);
+        self.appender.push(self.packer.pack(entry), fuel, at);
     }
 
     fn is_behind(&self) -> bool {
-        self.0.pending_bytes() > MAX_PENDING
+        self.appender.pending_bytes() > MAX_PENDING
     }
 
     fn commit(&mut self) -> BoxFuture<'_, Result<(), RecordError>> {
-        Box::pin(async { Ok(self.0.commit().await?) })
+        Box::pin(async { Ok(self.appender.commit().await?) })
     }
 
     fn finish(&mut self, close: Close) -> BoxFuture<'_, Result<(), RecordError>> {
@@ -137,7 +152,7 @@ impl Recorder for Database {
                 None => Ending::Done,
                 Some(code) => Ending::Error(code.as_str()),
             };
-            Ok(self.0.finish(ending, close.fuel, close.at).await?)
+            Ok(self.appender.finish(ending, close.fuel, close.at).await?)
         })
     }
 }

@@ -49,7 +49,8 @@ impl Journal {
     }
 
     /// A record that goes on: a new run's first entry, or a run to be resumed.
-    pub fn open(encoded: Vec<Encoded>, recorder: Box<dyn Recorder>) -> Self {
+    pub fn open(encoded: Vec<Encoded>, mut recorder: Box<dyn Recorder>) -> Self {
+        recorder.follow(&encoded);
         Self::read(encoded, Some(recorder))
     }
 

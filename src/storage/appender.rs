@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
+use super::entries::Body;
 use super::error::{Failure, StorageError};
 use super::writer::{Job, Queue};
 use super::{RunStatus, Storage};
-use crate::journal::{Encoded, Micros};
+use crate::journal::{Encoded, Micros, Stored};
 
 /// Receives each entry of a run, in order, once it is durable. It is dropped when
 /// the run has ended, or when its appender has failed or is gone.
@@ -45,7 +46,7 @@ struct Lane {
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<Arc<Encoded>>,
+    waiting: Vec<Stored>,
     /// Of the newest entry.
     fuel: u64,
     at: Micros,
@@ -76,14 +77,15 @@ impl Appender {
     /// Adds the next entry, which was recorded at `at` when the guest had used
     /// `fuel`. It neither waits nor fails: it is durable after [`Self::commit`],
     /// or a few milliseconds later. Look at [`Self::pending_bytes`] now and then.
-    pub fn push(&self, entry: Encoded, fuel: u64, at: Micros) {
+    pub fn push(&self, entry: impl Into<Stored>, fuel: u64, at: Micros) {
+        let stored = entry.into();
         let mut state = self.lane.lock();
         if state.failed.is_some() {
             return;
         }
-        state.bytes += entry.bytes.len() as u64;
+        state.bytes += stored.entry.bytes.len() as u64;
         (state.fuel, state.at) = (fuel, at);
-        state.waiting.push(Arc::new(entry));
+        state.waiting.push(stored);
         if !state.queued {
             state.queued = true;
             let flush = Flush::new(&self.lane, Act::Append, None);
@@ -169,7 +171,7 @@ enum Act {
 struct Flush {
     lane: Arc<Lane>,
     act: Act,
-    taken: Vec<Arc<Encoded>>,
+    taken: Vec<Stored>,
     reply: Option<oneshot::Sender<Result<(), StorageError>>>,
 }
 
@@ -194,17 +196,19 @@ impl Flush {
     fn append(&self, db: &Connection, fuel: u64, at: Micros) -> Result<(), Failure> {
         let Lane { key, epoch, .. } = *self.lane;
         let mut append = db.prepare_cached(
-            "INSERT INTO entries (run, seq, hash, body)
-             SELECT key, ?3, ?4, ?5 FROM runs
+            "INSERT INTO entries (run, seq, hash, body, coding, parts)
+             SELECT key, ?3, ?4, ?5, ?7, ?8 FROM runs
              WHERE key = ?1 AND lease_epoch = ?2 AND status = 'running' AND entries + ?6 = ?3",
         )?;
-        for (index, entry) in self.taken.iter().enumerate() {
-            let hash = entry.hash.as_bytes();
-            if append.execute(params![key, epoch, entry.seq, hash, entry.bytes, index])? == 0 {
-                return Err(self.refusal(db, Some((entry.seq, index as u64)))?.into());
+        for (index, stored) in self.taken.iter().enumerate() {
+            let (seq, hash) = (stored.entry.seq, stored.entry.hash.as_bytes());
+            let Body { bytes, coding, parts } = Body::of(stored);
+            let values = params![key, epoch, seq, hash, bytes, index, coding, parts];
+            if append.execute(values)? == 0 {
+                return Err(self.refusal(db, Some((seq, index as u64)))?.into());
             }
         }
-        let head = self.taken.last().map(|entry| entry.hash.as_bytes());
+        let head = self.taken.last().map(|stored| stored.entry.hash.as_bytes());
         db.prepare_cached(
             "UPDATE runs SET entries = entries + ?2, head = ?3, fuel = ?4,
                              updated_at = max(updated_at, ?5) WHERE key = ?1",
@@ -285,7 +289,7 @@ impl Job for Flush {
         match &result {
             Err(error) => state.fail(error),
             Ok(()) => {
-                for entry in self.taken {
+                for Stored { entry, .. } in self.taken {
                     state.bytes = state.bytes.saturating_sub(entry.bytes.len() as u64);
                     if let Some(follower) = &state.follower {
                         // Nobody has to listen.

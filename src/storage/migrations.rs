@@ -10,7 +10,7 @@ pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS)
 /// The schema version that this program writes.
 pub(super) const NEWEST: i64 = STEPS.len() as i64;
 
-const STEPS: &[M<'static>] = &[M::up(V1)];
+const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2)];
 
 /// Times are microseconds since the epoch, digests their 32 bytes, run ids UUIDs.
 ///
@@ -75,6 +75,25 @@ CREATE TABLE entries (
     PRIMARY KEY (run, seq)
 ) STRICT;
 ";
+
+/// `entries.coding` tells what a body is: 0, the plain entry; 1, a packed one, with
+/// the numbers of the entries that it needs in `parts`. The hash is always that of
+/// the plain entry.
+///
+/// `approvals` holds what people have decided about calls that ask for it.
+const V2: &str = r#"
+ALTER TABLE entries ADD COLUMN coding INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entries ADD COLUMN parts TEXT;
+
+CREATE TABLE approvals (
+    run      INTEGER NOT NULL REFERENCES runs (key),
+    call     INTEGER NOT NULL,
+    decision TEXT NOT NULL,
+    "by"     TEXT NOT NULL,
+    at       INTEGER NOT NULL,
+    PRIMARY KEY (run, call)
+) STRICT;
+"#;
 
 #[cfg(test)]
 mod tests {

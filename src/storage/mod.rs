@@ -12,6 +12,7 @@
 mod agents;
 mod appender;
 mod approvals;
+mod entries;
 mod error;
 mod migrations;
 mod open;

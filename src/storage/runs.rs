@@ -1,13 +1,12 @@
 //! Runs: creating them, taking them over, finding and reading them.
 
-use std::sync::Arc;
-
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::entries::Body;
 use super::error::{Failure, StorageError};
 use super::{Appender, Follower, Storage};
-use crate::journal::{Encoded, Micros};
+use crate::journal::{Micros, Stored};
 use crate::revision::Digest;
 
 /// Candidates that an error about an ambiguous prefix lists.
@@ -78,15 +77,15 @@ impl Storage {
     pub async fn create_run(
         &self,
         run: NewRun,
-        first: Encoded,
+        first: impl Into<Stored>,
         follower: Option<Follower>,
     ) -> Result<Appender, StorageError> {
-        let first = Arc::new(first);
-        let (id, entry) = (run.id.clone(), Arc::clone(&first));
-        let key = self.write(move |db| insert(db, &run, &entry)).await?;
+        let first = first.into();
+        let (id, entry) = (run.id.clone(), first.entry.clone());
+        let key = self.write(move |db| insert(db, &run, &first)).await?;
         if let Some(follower) = &follower {
             // Nobody has to listen.
-            let _ = follower.send(first);
+            let _ = follower.send(entry);
         }
         Ok(Appender::new(self.clone(), (id, key, FIRST_EPOCH), follower))
     }
@@ -136,41 +135,12 @@ impl Storage {
             }),
         }
     }
-
-    /// The whole journal of a run, as far as it is durable.
-    pub fn entries(&self, run: &str) -> Result<Vec<Encoded>, StorageError> {
-        self.entries_from(run, 0, u32::MAX)
-    }
-
-    /// At most `limit` entries of a run, from number `first` on.
-    pub fn entries_from(
-        &self,
-        run: &str,
-        first: u64,
-        limit: u32,
-    ) -> Result<Vec<Encoded>, StorageError> {
-        self.read(|db| {
-            let key: i64 = db
-                .prepare_cached("SELECT key FROM runs WHERE id = ?1")?
-                .query_row([run], |row| row.get(0))
-                .optional()?
-                .ok_or_else(|| StorageError::UnknownRun { run: run.to_owned() })?;
-            let mut rows = db.prepare_cached(
-                "SELECT seq, hash, body FROM entries WHERE run = ?1 AND seq >= ?2
-                 ORDER BY seq LIMIT ?3",
-            )?;
-            let rows = rows.query_map(params![key, first, limit], |row| {
-                let hash = Digest::from_bytes(row.get("hash")?);
-                Ok(Encoded { seq: row.get("seq")?, bytes: row.get("body")?, hash })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
-    }
 }
 
 const FIRST_EPOCH: i64 = 1;
 
-fn insert(db: &Connection, run: &NewRun, first: &Encoded) -> Result<i64, Failure> {
+fn insert(db: &Connection, run: &NewRun, stored: &Stored) -> Result<i64, Failure> {
+    let first = &stored.entry;
     if first.seq != 0 {
         let (run, found) = (run.id.clone(), first.seq);
         return Err(StorageError::NotDense { run, expected: 0, found }.into());
@@ -192,8 +162,11 @@ fn insert(db: &Connection, run: &NewRun, first: &Encoded) -> Result<i64, Failure
         run.lease_until,
     ])?;
     let key = db.last_insert_rowid();
-    db.prepare_cached("INSERT INTO entries (run, seq, hash, body) VALUES (?1, 0, ?2, ?3)")?
-        .execute(params![key, first.hash.as_bytes(), first.bytes])?;
+    let Body { bytes, coding, parts } = Body::of(stored);
+    db.prepare_cached(
+        "INSERT INTO entries (run, seq, hash, body, coding, parts) VALUES (?1, 0, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![key, first.hash.as_bytes(), bytes, coding, parts])?;
     Ok(key)
 }
 

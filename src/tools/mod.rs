@@ -11,6 +11,8 @@ mod call;
 mod catalogue;
 mod context;
 mod files;
+// It needs Unix sockets.
+#[cfg(unix)]
 mod model;
 pub mod policy;
 mod vault;
@@ -124,7 +126,11 @@ pub struct Opening<'a> {
 }
 
 /// Every kind of provider in this build. Another provider is another file and another line.
-pub const KINDS: &[Kind] = &[files::KIND, model::KIND];
+pub const KINDS: &[Kind] = &[
+    files::KIND,
+    #[cfg(unix)]
+    model::KIND,
+];
 
 /// The kind of that name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static Kind> {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use reenact::journal::{Encoded, ErrorCode, Outcome};
+use reenact::journal::{Encoded, ErrorCode, Outcome, PortableRun};
 use reenact::revision::{Digest, Revision};
 use reenact::runtime::Verdict;
 use serde::Deserialize;
@@ -17,6 +17,9 @@ use serde_json::value::RawValue;
 use crate::support::{Lab, root};
 
 const REVISION: &str = "sha256:ff8a59cd84fae6808c7a2bbc939ce9389068189a4d42041655bab445e2232511";
+
+/// The last hash of `minimal.reenact`.
+const EXPORTED: &str = "sha256:2442a7f61add425a88aeef56503a52ab0afb1a5f90643388e0ad5295d7aea5c1";
 
 #[derive(Deserialize)]
 struct Line<'a> {
@@ -55,6 +58,20 @@ fn journals() -> Vec<(String, Vec<Encoded>)> {
 #[test]
 fn the_golden_revision_is_the_same_file() {
     assert_eq!(revision().digest.to_string(), REVISION);
+}
+
+/// `minimal.reenact` was exported before journals were compressed.
+#[tokio::test]
+async fn an_exported_file_of_the_first_format_replays() {
+    let bytes = fs::read(folder().join("minimal.reenact")).unwrap();
+    let run = PortableRun::from_bytes(&bytes).unwrap();
+    assert_eq!(run.to_bytes().unwrap(), bytes, "a small journal is still exported so");
+    let head = run.journal.last().unwrap().hash;
+    let lab = Lab::new();
+    let revision = Arc::new(Revision::open(run.revision).unwrap());
+    let replay = lab.replay_entries(&revision, run.journal).await;
+    let Verdict::Same(ran) = &replay.verdict else { panic!("{:#?}", replay.verdict) };
+    assert_eq!((ran.head, ran.head.to_string().as_str()), (head, EXPORTED));
 }
 
 #[tokio::test]

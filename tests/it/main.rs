@@ -18,6 +18,7 @@ mod model;
 mod models;
 mod odd_guests;
 mod outside;
+mod packing;
 mod portable;
 mod properties;
 mod refusals;

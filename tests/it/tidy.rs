@@ -91,6 +91,24 @@ fn sqlite_is_named_in_storage_only() {
 }
 
 #[test]
+fn each_protocol_is_named_by_its_provider_only() {
+    assert_eq!(strays("tools/mcp", &["rmcp::"]), [""; 0]);
+    assert_eq!(strays("tools/model", &["genai::"]), [""; 0]);
+    assert_eq!(strays("tools/", &["reqwest::"]), [""; 0]);
+}
+
+#[test]
+fn nothing_above_the_tools_names_a_provider() {
+    let runtime = sources().into_iter().filter(|source| source.path.starts_with("runtime/"));
+    for source in runtime {
+        for word in ["files::", "http::", "mcp", "model::", "\"files", "\"model", "\"http"] {
+            let named = source.code.iter().find(|line| line.contains(word));
+            assert!(named.is_none(), "{}: {named:?}", source.path);
+        }
+    }
+}
+
+#[test]
 fn the_clock_and_randomness_are_read_in_one_file() {
     let words = ["SystemTime::now", "SysRng", "rand::", "now_v4", "now_v7", "getrandom"];
     let strays = strays("runtime/effects/system.rs", &words);

@@ -6,6 +6,7 @@
 
 mod answers;
 mod compute;
+mod converse;
 mod events;
 mod tools;
 mod wasi;
@@ -62,6 +63,10 @@ enum Deed {
     /// Calls the tool that `text` names, with the arguments that follow a space;
     /// answers what came of it.
     Call,
+    /// Talks `n` turns with a model, 100 by default, and sends the whole history
+    /// with each, as chats do. What it says has `size` bytes, 1,000 by default,
+    /// that repeat nothing. Of several `histories` each has its turn in turn.
+    Converse,
 
     // Answers.
     /// Answers text that is not JSON.
@@ -111,6 +116,8 @@ struct Input {
     deed: Deed,
     n: Option<u64>,
     text: Option<String>,
+    size: Option<usize>,
+    histories: Option<usize>,
 }
 
 struct Agent;
@@ -122,7 +129,7 @@ impl Guest for Agent {
     }
 }
 
-fn perform(Input { deed, n, text }: Input) -> Result<Output, Failure> {
+fn perform(Input { deed, n, text, size, histories }: Input) -> Result<Output, Failure> {
     let text = text.unwrap_or_else(|| "the agent was told to".to_string());
     match deed {
         Deed::Loop => compute::endless(),
@@ -145,6 +152,10 @@ fn perform(Input { deed, n, text }: Input) -> Result<Output, Failure> {
         Deed::BigArguments => answer(tools::big_arguments(n.unwrap_or(64))),
         Deed::Deny => answer(tools::deny()),
         Deed::Call => answer(tools::one(&text)),
+        Deed::Converse => {
+            let (n, size) = (n.unwrap_or(100), size.unwrap_or(1_000));
+            answer(converse::converse(n, size, histories.unwrap_or(1)))
+        }
 
         Deed::NotJson => output(answers::not_json()),
         Deed::WrongType => output(answers::wrong_type()),

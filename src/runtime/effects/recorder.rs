@@ -22,6 +22,9 @@ pub struct Close {
 
 /// Takes a run's entries in order and keeps them.
 pub trait Recorder: Send + Sync {
+    /// Called once, before anything is pushed, with what is on record already.
+    fn follow(&mut self, _recorded: &[Encoded]) {}
+
     /// Takes the next entry, recorded at `at` when the guest had used `fuel`. It is
     /// durable after the next [`Recorder::commit`], or
     /// some milliseconds later.
