@@ -78,8 +78,10 @@ pub(super) struct Place<'a> {
 impl Relay {
     /// Needs a tokio runtime.
     pub fn start() -> Result<Self, String> {
-        let folder =
-            tempfile::tempdir().map_err(|cause| format!("cannot make a folder: {cause}"))?;
+        let folder = tempfile::Builder::new()
+            .prefix("reenact-")
+            .tempdir()
+            .map_err(|cause| format!("cannot make a folder: {cause}"))?;
         let path = folder.path().join("genai");
         let listener = UnixListener::bind(&path)
             .map_err(|cause| format!("cannot listen at `{}`: {cause}", path.display()))?;
