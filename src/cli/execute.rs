@@ -9,6 +9,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::context::Context;
 use super::desk::{Desk, OnAsk};
+use super::live::Live;
 use super::render::run::{Recorded, explain, sources};
 use super::render::{style, text};
 use super::watch::{Events, print, spinner};
@@ -83,8 +84,10 @@ impl Session<'_> {
     pub async fn start(&self, plan: &NewRun, tools: RunTools) -> Result<ExitCode, Failure> {
         let (canceller, control) = Control::live(plan.at, plan.started.limits.deadline_ms);
         let (follower, entries) = unbounded_channel();
-        let spinner = self.spinner();
-        let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), Vec::new()));
+        let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
+        let tools = live.listen(tools, self.form.events);
+        let known = Vec::new();
+        let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
         let run = DurableRun::create(&self.context.storage, plan, Some(follower)).await?;
         self.execute(run, &plan.started.run, tools, (canceller, control), printer, spinner).await
     }
@@ -102,8 +105,9 @@ impl Session<'_> {
             _ => return Err(Failure::new(format!("run {id} has no beginning"))),
         };
         let control = Control::live(at, limits.deadline_ms);
-        let spinner = self.spinner();
-        let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known));
+        let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
+        let tools = live.listen(tools, self.form.events);
+        let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
         self.execute(run, id, tools, control, printer, spinner).await
     }
 

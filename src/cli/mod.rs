@@ -11,6 +11,7 @@ mod execute;
 mod export;
 mod failure;
 mod inspect;
+mod live;
 mod publish;
 mod render;
 mod replay;
@@ -147,7 +148,9 @@ impl Cli {
             Color::Never => anstream::ColorChoice::Never.write_global(),
         }
         let filter = tracing_subscriber::EnvFilter::try_from_env("REENACT_LOG")
-            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("reenact=warn"));
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("reenact=warn"))
+            // It logs what providers answer, before secrets are taken out of it.
+            .add_directive("genai=off".parse().expect("a constant directive"));
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(anstream::stderr)

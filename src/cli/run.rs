@@ -30,8 +30,8 @@ pub struct Args {
     /// The input: JSON, @FILE, or - for stdin
     #[arg(short, long, value_name = "JSON|@FILE|-", default_value = "{}")]
     input: String,
-    /// Grant tools: files=DIR lets the agent read that folder; NAME or NAME.TOOL takes only that
-    /// of what the configuration grants
+    /// Grant tools: files=DIR lets the agent read that folder, model=PROVIDER:MODEL ask that model;
+    /// NAME or NAME.TOOL takes only that of what the configuration grants
     #[arg(long = "grant", value_name = "NAME[=VALUE]")]
     grants: Vec<String>,
     #[command(flatten)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::live::Live;
 use super::render::entry::{Lines, terminal_width};
 use super::render::{style, text};
 use super::{note, say};
@@ -38,6 +39,7 @@ pub async fn print(
     form: Events,
     spinner: ProgressBar,
     known: Vec<Entry>,
+    live: Arc<Live>,
 ) {
     let mut lines = Lines::new(terminal_width());
     let mut under_way = BTreeSet::new();
@@ -45,7 +47,17 @@ pub async fn print(
         let _ = lines.line(entry);
         note_call(&mut under_way, &entry.body);
     }
-    while let Some(encoded) = entries.recv().await {
+    loop {
+        let encoded = tokio::select! {
+            encoded = entries.recv() => encoded,
+            () = live.changed() => {
+                if let Some(call) = under_way.first() {
+                    spinner.set_message(calling(*call, &lines, &live));
+                }
+                continue;
+            }
+        };
+        let Some(encoded) = encoded else { break };
         match form {
             Events::None => {}
             Events::Ndjson => say(String::from_utf8_lossy(&encoded.bytes)),
@@ -60,8 +72,11 @@ pub async fn print(
                     spinner.suspend(|| note(line));
                 }
                 note_call(&mut under_way, &entry.body);
+                if let Body::ToolAnswered(answer) = &entry.body {
+                    live.forget(answer.call);
+                }
                 let message = match under_way.first() {
-                    Some(call) => format!("tool_call {}", lines.under_way(*call)),
+                    Some(call) => calling(*call, &lines, &live),
                     None => format!("running, fuel {}", text::fuel(entry.fuel)),
                 };
                 spinner.set_message(message);
@@ -69,6 +84,11 @@ pub async fn print(
         }
     }
     spinner.finish_and_clear();
+}
+
+/// What is under way, and what it says.
+fn calling(call: u64, lines: &Lines, live: &Live) -> String {
+    format!("tool_call {}{}", lines.under_way(call), live.rows(call))
 }
 
 fn note_call(under_way: &mut BTreeSet<u64>, body: &Body) {

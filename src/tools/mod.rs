@@ -12,6 +12,9 @@ mod catalogue;
 mod context;
 mod files;
 pub mod http;
+// It needs Unix sockets.
+#[cfg(unix)]
+mod model;
 pub mod policy;
 mod vault;
 
@@ -124,7 +127,12 @@ pub struct Opening<'a> {
 }
 
 /// Every kind of provider in this build. Another provider is another file and another line.
-pub const KINDS: &[Kind] = &[files::KIND, http::KIND];
+pub const KINDS: &[Kind] = &[
+    files::KIND,
+    http::KIND,
+    #[cfg(unix)]
+    model::KIND,
+];
 
 /// The kind of that name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static Kind> {

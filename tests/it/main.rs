@@ -15,6 +15,8 @@ mod last_words;
 mod library;
 mod lies;
 mod limits;
+mod model;
+mod models;
 mod odd_guests;
 mod outside;
 mod packing;
