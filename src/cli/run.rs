@@ -124,7 +124,8 @@ fn hint_at_grants(manifest: &Manifest, tools: &RunTools) {
     }
 }
 
-fn read_input(argument: &str) -> Result<String, Failure> {
+/// JSON from the command line itself, a file or stdin.
+pub(super) fn read_input(argument: &str) -> Result<String, Failure> {
     /// Larger than any input limit; keeps a wrong file from filling the memory.
     const MAX_INPUT: u64 = 256 << 20;
     let read = |name: &str, reader: &mut dyn Read| {

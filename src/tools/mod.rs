@@ -10,6 +10,7 @@ mod call;
 mod catalogue;
 mod context;
 mod files;
+mod mcp;
 pub mod policy;
 mod vault;
 
@@ -119,7 +120,7 @@ pub struct Opening<'a> {
 }
 
 /// Every kind of provider in this build. Another provider is another file and another line.
-pub const KINDS: &[Kind] = &[files::KIND];
+pub const KINDS: &[Kind] = &[files::KIND, mcp::KIND];
 
 /// The kind of that name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static Kind> {

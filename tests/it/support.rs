@@ -145,6 +145,12 @@ impl Start<'_> {
         self
     }
 
+    /// Grants what is already open.
+    pub fn catalogue(mut self, catalogue: Catalogue) -> Self {
+        self.catalogue = catalogue;
+        self
+    }
+
     /// Called with the run's canceller just before it starts.
     pub fn at_start(mut self, act: impl FnOnce(Canceller) + Send + 'static) -> Self {
         self.at_start = Box::new(act);

@@ -51,6 +51,8 @@ enum Deed {
     DeepJson,
 
     // Tools.
+    /// Makes the calls that `text` names, one a line: a tool, then its arguments.
+    Call,
     /// Calls a tool `n` times, or without end, whatever it answers.
     ToolCalls,
     /// Calls a tool `n` times at once, 1,000 by default.
@@ -137,6 +139,7 @@ fn perform(Input { deed, n, text }: Input) -> Result<Output, Failure> {
         Deed::OpenSpans => answer(events::open_spans(n.unwrap_or(3))),
         Deed::DeepJson => answer(events::deep(n.unwrap_or(100_000))),
 
+        Deed::Call => answer(tools::named(&text)),
         Deed::ToolCalls => answer(tools::many(n)),
         Deed::CallsAtOnce => answer(tools::at_once(n.unwrap_or(1_000))),
         Deed::BigArguments => answer(tools::big_arguments(n.unwrap_or(64))),

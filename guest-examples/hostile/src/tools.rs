@@ -8,6 +8,21 @@ use crate::{large_json, times};
 const LIST: &str = "files.list";
 const LIST_ALL: &str = r#"{"path":""}"#;
 
+/// Makes one call after the other; answers what each came to.
+pub fn named(calls: &str) -> Value {
+    let outcomes = calls.lines().map(|line| {
+        let (name, arguments) = line.split_once(' ').unwrap_or((line, "{}"));
+        match call(name, arguments) {
+            Ok(answer) => {
+                let answer: Value = serde_json::from_str(&answer).expect("an answer is JSON");
+                json!({ "tool": name, "answer": answer })
+            }
+            Err(error) => refusal(name, &error),
+        }
+    });
+    json!({ "calls": outcomes.collect::<Vec<_>>() })
+}
+
 pub fn many(n: Option<u64>) -> Value {
     let results = times(n).map(|_| call(LIST, LIST_ALL));
     tally(results)
@@ -43,12 +58,12 @@ pub fn deny() -> Value {
 fn attempt(name: &str, arguments: &str) -> Value {
     match call(name, arguments) {
         Ok(answer) => json!({ "tool": name, "answered": answer.len() }),
-        Err(error) => json!({
-            "tool": name,
-            "code": code_name(error.code),
-            "message": error.message,
-        }),
+        Err(error) => refusal(name, &error),
     }
+}
+
+fn refusal(name: &str, error: &ToolError) -> Value {
+    json!({ "tool": name, "code": code_name(error.code), "message": error.message })
 }
 
 /// Counts the answers and the errors, and tells the last of the errors.
