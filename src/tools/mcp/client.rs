@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::ClientHandler;
 use rmcp::model::{
-    ClientCapabilities, ClientConfig, ConstString, ElicitRequestParams, ElicitResult,
+    ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult,
     ElicitationCreateRequestMethod, ErrorData, Implementation, ListRootsRequestMethod,
-    ListRootsResult, ProgressNotificationParam, ProgressToken, ProtocolVersion,
+    ProgressNotificationParam, ProgressToken, ProtocolVersion,
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleClient};
 
@@ -62,10 +62,11 @@ impl ClientHandler for Client {
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
     }
 
+    #[expect(deprecated, reason = "servers of older protocols ask for roots")]
     async fn list_roots(
         &self,
         _: RequestContext<RoleClient>,
-    ) -> Result<ListRootsResult, ErrorData> {
+    ) -> Result<rmcp::model::ListRootsResult, ErrorData> {
         Err(ErrorData::method_not_found::<ListRootsRequestMethod>())
     }
 

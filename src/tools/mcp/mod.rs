@@ -36,8 +36,13 @@ use super::{
     ToolErrorCode, ToolSpec,
 };
 
-pub const KIND: Kind =
-    Kind { name: "mcp", flag_value: "FILE", keys: &["file", "servers", "trusted"], open };
+pub const KIND: Kind = Kind {
+    name: "mcp",
+    flag_value: "FILE",
+    keys: &["file", "servers", "trusted"],
+    many: true,
+    open,
+};
 
 /// How often a server that ended is started anew within [`RESTART_PERIOD`]. One
 /// that ends again and again would else be started by every call.
