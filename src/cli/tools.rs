@@ -15,8 +15,9 @@ use super::run::read_input;
 use super::watch::spinner;
 use super::{Failure, Global, exit, note, say, say_json};
 use crate::config::Config;
-use crate::journal::{Answer, GrantedTool, ToolError, ToolOutput};
+use crate::journal::{Action, Answer, GrantedTool, Rule, ToolError, ToolOutput};
 use crate::revision::{Limits, SomeLimits};
+use crate::tools::policy::Policy;
 use crate::tools::{Budget, Call, Catalogue, RunTools, ToolLimits};
 
 /// How long a server that lives on gets to learn of a cancellation.
@@ -53,8 +54,9 @@ pub struct Args {
 
 #[derive(Debug, clap::Args)]
 struct Grants {
-    /// Grant tools besides those of the configuration: files=DIR, mcp=FILE, …
-    #[arg(long = "grant", value_name = "NAME=VALUE")]
+    /// Grant tools: files=DIR, mcp=FILE, …; NAME or NAME.TOOL takes only that of what the
+    /// configuration grants
+    #[arg(long = "grant", value_name = "NAME[=VALUE]")]
     grants: Vec<String>,
 }
 
@@ -66,9 +68,9 @@ enum Verb {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The call really happens. Nothing of it is recorded. The answer goes to stdout, its sources to
+The call really happens, and nothing of it is recorded. The rules of `[[policy]]` are for agents
+and do not hold here; the limits on a call's time, arguments and answer do. The answer goes to stdout, its sources to
 stderr; a text is printed as it is, all else as JSON. If the tool fails, the exit code is 1.
-The operator's limits on a run's calls hold: time, and size of arguments and answer.
 
 Examples:
   reenact tools call files.search '{\"query\":\"fuel\"}' --grant files=docs
@@ -108,7 +110,8 @@ async fn open(
     let catalogue = Catalogue::open(&config.grants, config.vault(), &wanted).await;
     spinner.finish_and_clear();
     let limits = Limits::effective(&SomeLimits::default(), &config.limits);
-    Ok((catalogue?.for_run(|_| true, ToolLimits::from(&limits)), config))
+    let tools = catalogue?.for_run(|_| true, ToolLimits::from(&limits));
+    Ok((tools.with_policy(config.policy.clone()), config))
 }
 
 async fn list(args: Args, global: &Global) -> Result<ExitCode, Failure> {
@@ -130,7 +133,7 @@ async fn list(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             let tools: Result<Vec<_>, _> = tools.iter().map(describe).collect();
             say(tools?.join("\n\n"));
         }
-        (_, tools) => say(table(["tool", "changes", "description"], tools.iter().map(row))),
+        (_, tools) => say(table(["tool", "changes", "calls", "description"], tools.iter().map(row))),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -156,9 +159,20 @@ fn changes(tool: &GrantedTool) -> &'static str {
     }
 }
 
-fn row(tool: &GrantedTool) -> [String; 3] {
+/// What the operator's rules do to an agent's calls.
+fn calls(tool: &GrantedTool) -> &'static str {
+    match tool.rules.as_slice() {
+        [] => "allowed",
+        [Rule { when: None, action: Action::Allow, .. }, ..] => "allowed",
+        [Rule { when: None, action: Action::Ask, .. }, ..] => "asked",
+        _ => "by rule",
+    }
+}
+
+fn row(tool: &GrantedTool) -> [String; 4] {
     let first = tool.description.trim().lines().next().unwrap_or_default();
-    [text::line(&tool.name, 128), changes(tool).to_owned(), text::line(first, 80)]
+    let (changes, calls) = (changes(tool).to_owned(), calls(tool).to_owned());
+    [text::line(&tool.name, 128), changes, calls, text::line(first, 72)]
 }
 
 fn describe(tool: &GrantedTool) -> Result<String, Failure> {
@@ -179,10 +193,12 @@ fn describe(tool: &GrantedTool) -> Result<String, Failure> {
 async fn call(args: CallArgs, global: &Global) -> Result<ExitCode, Failure> {
     let arguments = read_input(&args.arguments)?;
     let opening = open(global, &args.grants, Some(provider_of(&args.name)));
-    let (tools, _) = tokio::select! {
+    let (tools, config) = tokio::select! {
         opened = opening => opened?,
         _ = tokio::signal::ctrl_c() => return Ok(cancelled()),
     };
+    // Rules are for agents. Whoever types the call has decided about it.
+    let tools = tools.with_policy(Policy { rules: Vec::new(), ..config.policy });
     let spinner = spinner();
     spinner.set_message(format!("calling {}", args.name));
     let shown = spinner.clone();

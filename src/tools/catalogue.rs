@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn an_unknown_provider_is_told_which_there_are() {
         let error = refusal("web", Grant::Flag("x".into())).to_string();
-        assert_eq!(error, "there is no provider `web` to grant, only `files`");
+        let expected = format!("there is no provider `web` to grant, only {}", kind_names());
+        assert_eq!(error, expected);
     }
 
     #[test]

@@ -263,7 +263,8 @@ impl Entry {
             }
             env.insert(name, value);
         }
-        Ok(Launch { program, args: args.collect::<Result<_, _>>()?, env, dir, shown })
+        let args = args.collect::<Result<_, _>>()?;
+        Ok(Launch { program, args, env, dir, shown, vault: vault.clone() })
     }
 
     fn endpoint(self, vault: &Vault) -> Result<Endpoint, String> {

@@ -18,7 +18,6 @@ use super::{error, failed, scan};
 use crate::tools::{ToolError, ToolErrorCode};
 
 /// A server that can be started or connected to, again and again.
-#[derive(Debug)]
 pub struct Target {
     pub name: String,
     pub reach: Reach,
@@ -26,7 +25,6 @@ pub struct Target {
     pub start_timeout: Duration,
 }
 
-#[derive(Debug)]
 pub enum Reach {
     Stdio(Launch),
     Http(Endpoint),
@@ -49,8 +47,19 @@ struct Refusal {
     is_answer: bool,
 }
 
+impl Target {
+    /// How the server is reached, as it is written. Agents do not get to see it.
+    pub fn place(&self) -> &str {
+        match &self.reach {
+            Reach::Stdio(launch) => &launch.shown,
+            Reach::Http(endpoint) => &endpoint.shown,
+        }
+    }
+}
+
 impl Connection {
-    /// Starts or reaches the server. The error is a sentence that names it.
+    /// Starts or reaches the server. The error ends the sentence that begins with
+    /// the server's name.
     pub async fn open(target: &Target) -> Result<Self, String> {
         let refusal = match Self::attempt(target, ClientLifecycleMode::Initialize).await {
             Ok(connection) => return Ok(connection),
@@ -68,41 +77,26 @@ impl Connection {
     }
 
     async fn attempt(target: &Target, mode: ClientLifecycleMode) -> Result<Self, Refusal> {
-        let name = &target.name;
-        let over = Arc::new(AtomicBool::new(false));
-        let client = Client::default();
+        let (name, time) = (&target.name, target.start_timeout);
+        let (client, over) = (Client::default(), Arc::new(AtomicBool::new(false)));
         let refused = |why: String| Refusal { why, is_answer: false };
         let (service, process) = match &target.reach {
             Reach::Stdio(launch) => {
-                let shown = &launch.shown;
-                let (process, stdin, stdout) = launch.start(name).map_err(|cause| {
-                    refused(format!(
-                        "the MCP server `{name}` cannot be started with `{shown}`: {cause}"
-                    ))
-                })?;
+                let started = launch.start(name);
+                let (process, stdin, stdout) =
+                    started.map_err(|cause| refused(format!("cannot be started: {cause}")))?;
                 let stdio = Stdio::new(stdin, stdout, process.exited(), Arc::clone(&over));
-                match shake_hands(&client, stdio, mode, target.start_timeout).await {
+                match shake_hands(&client, stdio, mode, time).await {
                     Ok(service) => (service, Some(process)),
                     Err(Refusal { why, is_answer }) => {
-                        let words = process.last_words().await;
-                        let why = format!(
-                            "the MCP server `{name}`, started with `{shown}`, {why}{words}"
-                        );
+                        let why = why + &process.last_words().await;
                         return Err(Refusal { why, is_answer });
                     }
                 }
             }
             Reach::Http(endpoint) => {
-                let shown = &endpoint.shown;
-                let transport = endpoint.transport().map_err(|why| {
-                    refused(format!("the MCP server `{name}` at `{shown}` {why}"))
-                })?;
-                let hands = shake_hands(&client, transport, mode, target.start_timeout).await;
-                let service = hands.map_err(|Refusal { why, is_answer }| Refusal {
-                    why: format!("the MCP server `{name}` at `{shown}` {why}"),
-                    is_answer,
-                })?;
-                (service, None)
+                let transport = endpoint.transport().map_err(refused)?;
+                (shake_hands(&client, transport, mode, time).await?, None)
             }
         };
         // What is kept of answers is kept by whoever asks.

@@ -36,7 +36,6 @@ const MAX_ERROR_PAGE: usize = 4 << 10;
 const OURS: [&str; 4] = ["accept", "mcp-session-id", "mcp-protocol-version", "last-event-id"];
 
 /// Where a server is, and what it wants to see.
-#[derive(Debug)]
 pub struct Endpoint {
     url: Url,
     headers: HashMap<HeaderName, HeaderValue>,
@@ -91,6 +90,14 @@ fn stay(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     let (next, previous) = (attempt.url(), attempt.previous());
     let stays = previous.last().is_some_and(|last| last.origin() == next.origin());
     if stays && previous.len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
+}
+
+/// The error without the address, in which there may be a secret.
+fn nameless(error: StreamableHttpError<reqwest::Error>) -> StreamableHttpError<reqwest::Error> {
+    match error {
+        StreamableHttpError::Client(error) => StreamableHttpError::Client(error.without_url()),
+        other => other,
+    }
 }
 
 /// A client of HTTP that answers in the server's place when the server answers
@@ -155,7 +162,7 @@ impl StreamableHttpClient for Bounded {
                 let events = events.map(move |event| bounded(event, &id));
                 Ok(StreamableHttpPostResponse::Sse(events.boxed(), session))
             }
-            (posted, _) => posted,
+            (posted, _) => posted.map_err(nameless),
         }
     }
 
@@ -187,6 +194,7 @@ impl StreamableHttpClient for Bounded {
         self.0
             .get_stream_with_max_sse_event_size(uri, session, last_event, auth, headers, max)
             .await
+            .map_err(nameless)
     }
 
     async fn delete_session(
@@ -196,6 +204,6 @@ impl StreamableHttpClient for Bounded {
         auth: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<(), StreamableHttpError<reqwest::Error>> {
-        self.0.delete_session(uri, session, auth, headers).await
+        self.0.delete_session(uri, session, auth, headers).await.map_err(nameless)
     }
 }

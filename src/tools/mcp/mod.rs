@@ -81,13 +81,15 @@ impl Server {
     /// names the server and holds no secret.
     async fn start(server: Configured, vault: &Vault) -> Result<Arc<dyn Provider>, String> {
         let (name, trusted) = (server.name.clone(), server.trusted);
-        let scrubbed = |why: String| vault.scrub_text(&why).into_owned();
         let target = server.target(vault).map_err(|why| format!("the MCP server `{name}` {why}"))?;
-        let connection = Connection::open(&target).await.map_err(scrubbed)?;
+        let refused = |why: String| {
+            let text = format!("the MCP server `{name}` (`{}`) {why}", target.place());
+            vault.scrub_text(&text).into_owned()
+        };
+        let connection = Connection::open(&target).await.map_err(refused)?;
         let list = listing::list(&connection, &name, trusted);
-        let tools = connection.within(target.start_timeout, list).await.map_err(|why| {
-            scrubbed(format!("the MCP server `{name}` does not list its tools: {why}"))
-        })?;
+        let listed = connection.within(target.start_timeout, list).await;
+        let tools = listed.map_err(|why| refused(format!("does not list its tools: {why}")))?;
         let link = Link { connection: Arc::new(connection), restarts: VecDeque::new() };
         Ok(Arc::new(Self { target: Arc::new(target), tools, link: Arc::new(Mutex::new(link)) }))
     }
@@ -116,7 +118,9 @@ impl Link {
             self.restarts.push_back(Instant::now());
         }
         tracing::debug!("starting the MCP server `{name}` anew");
-        self.connection = Arc::new(Connection::open(target).await?);
+        let opened = Connection::open(target).await;
+        let opened = opened.map_err(|why| format!("the MCP server `{name}` {why}"))?;
+        self.connection = Arc::new(opened);
         Ok(self.connection.clone())
     }
 }

@@ -20,6 +20,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::tools::vault::Vault;
+
 /// What a server gets of the host's environment: where programs, its home and
 /// room for temporary files are, and the language to speak. All else is the
 /// operator's to give.
@@ -45,7 +47,6 @@ const WATCHDOG: &str =
     "trap '' HUP INT QUIT TERM; read -r line; kill -s TERM 0; sleep 1; kill -s KILL 0";
 
 /// How a server is started.
-#[derive(Debug)]
 pub struct Launch {
     pub program: PathBuf,
     pub args: Vec<String>,
@@ -54,6 +55,8 @@ pub struct Launch {
     pub dir: PathBuf,
     /// The command as it is written, for messages.
     pub shown: String,
+    /// For what it writes to stderr, which is logged.
+    pub vault: Vault,
 }
 
 /// A server that runs. Dropping it ends it.
@@ -95,7 +98,8 @@ impl Launch {
             told.send_replace(Some(status.map_or_else(|e| e.to_string(), |s| s.to_string())));
         };
         let (heard, heard_all) = watch::channel(false);
-        let listen = listen(pipe, Arc::clone(&stderr), name.to_owned());
+        let (tail, vault) = (Arc::clone(&stderr), self.vault.clone());
+        let listen = listen(pipe, tail, name.to_owned(), vault);
         let listen = async move {
             listen.await;
             heard.send_replace(true);
@@ -171,6 +175,7 @@ async fn listen(
     mut stderr: impl AsyncRead + Unpin,
     tail: Arc<Mutex<VecDeque<u8>>>,
     name: String,
+    vault: Vault,
 ) {
     let mut piece = vec![0; STDERR_TAIL];
     let mut line = Vec::new();
@@ -183,7 +188,8 @@ async fn listen(
         for byte in &piece[..read] {
             match byte {
                 b'\n' => {
-                    tracing::debug!(server = name, "{}", String::from_utf8_lossy(&line));
+                    let text = String::from_utf8_lossy(&line);
+                    tracing::debug!(server = name, "{}", vault.scrub_text(&text));
                     line.clear();
                 }
                 byte if line.len() < STDERR_LINE => line.push(*byte),

@@ -102,8 +102,8 @@ fn parse(line: &[u8]) -> Option<ServerJsonRpcMessage> {
     }
     match serde_json::from_slice(line) {
         Ok(message) => Some(message),
-        Err(cause) => {
-            tracing::debug!("a line is no message of MCP: {cause}");
+        Err(_) => {
+            tracing::debug!("a server wrote a line that is no message of MCP");
             let mut scan = Scan::default();
             scan.feed(line);
             scan.id().map(scan::malformed)

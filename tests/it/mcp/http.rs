@@ -74,9 +74,7 @@ async fn serve(heard: Heard) -> String {
 
 fn respond(message: &Value) -> Response {
     let id = &message["id"];
-    let result = |result: Value| {
-        axum::Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response()
-    };
+    let result = |result: Value| result_of(id, result);
     match message["method"].as_str() {
         Some("initialize") => result(json!({
             "protocolVersion": message["params"]["protocolVersion"],
@@ -94,14 +92,16 @@ fn respond(message: &Value) -> Response {
     }
 }
 
+fn result_of(id: &Value, result: Value) -> Response {
+    let message = json!({ "jsonrpc": "2.0", "id": id, "result": result });
+    ([("content-type", "application/json")], message.to_string()).into_response()
+}
+
 fn respond_to_call(message: &Value, id: &Value) -> Response {
     let text = |text: &str| json!({ "content": [{ "type": "text", "text": text }] });
     let stream = |body: Body| ([("content-type", "text/event-stream")], body).into_response();
     match message["params"]["name"].as_str().unwrap() {
-        "echo" => {
-            let result = json!({ "jsonrpc": "2.0", "id": id, "result": text("here") });
-            axum::Json(result).into_response()
-        }
+        "echo" => result_of(id, text("here")),
         "huge" => ([("content-type", "application/json")], endless("{\"x\":\"")).into_response(),
         "huge-event" => stream(endless("data: {\"x\":\"")),
         "never" => stream(Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>())),
@@ -213,7 +213,7 @@ async fn redirections_are_followed_only_within_the_server() {
         ("none", "HTTP 404"),
     ] {
         let told = open(path).await.err().unwrap();
-        assert!(told.contains("the MCP server `odd` at `") && told.contains(why), "{path}: {told}");
+        assert!(told.contains("the MCP server `odd` (`http") && told.contains(why), "{path}: {told}");
         assert!(!told.contains("canary-2"), "{told}");
     }
 }
@@ -222,6 +222,6 @@ async fn redirections_are_followed_only_within_the_server() {
 async fn a_server_that_is_not_there_is_named() {
     let servers = Servers::new(json!({ "gone": { "url": "http://127.0.0.1:9/mcp" } }));
     let told = servers.try_open("[grants.mcp]\nfile = '.mcp.json'").await.err().unwrap();
-    let words = "the MCP server `gone` at `http://127.0.0.1:9/mcp` cannot be reached: ";
+    let words = "the MCP server `gone` (`http://127.0.0.1:9/mcp`) cannot be reached: ";
     assert!(told.contains(words), "{told}");
 }

@@ -203,7 +203,7 @@ async fn refusal(options: &[&str], start_timeout_ms: u64) -> String {
 #[tokio::test]
 async fn a_server_that_does_not_start_tells_why() {
     let told = refusal(&["--crash"], 10_000).await;
-    let words = "the MCP server `odd`, started with `";
+    let words = "the MCP server `odd` (`";
     assert!(told.contains(words) && told.contains("odd.py"), "{told}");
     let words = "hung up before it answered (exit status: 1); it wrote last: \
                  odd: cannot find the configuration";

@@ -173,7 +173,7 @@ async fn only_servers_that_are_wanted_are_started() {
     assert!(catalogue.specs().iter().all(|spec| spec.name.starts_with("time.")));
     assert!(open("nobody").await.unwrap().specs().is_empty());
     for (name, why) in [
-        ("broken", "the MCP server `broken` cannot be started with `/no/such/program`: "),
+        ("broken", "the MCP server `broken` (`/no/such/program`) cannot be started: "),
         ("old", "the MCP server `old` has the type `sse`"),
         ("needy", "the MCP server `needy` has `args` that needs the variable `NO_SUCH_VARIABLE`"),
     ] {

@@ -52,7 +52,7 @@ fn one_tool_or_one_provider_is_shown_and_only_its_server_is_started() {
     let time = home.ok(&["tools", "time", "--grant", &flag]);
     assert_eq!(time.lines().count(), 3, "{time}");
     let told = home.fails(1, &["tools", "--grant", &flag]);
-    assert!(told.contains("the MCP server `broken` cannot be started"), "{told}");
+    assert!(told.contains("the MCP server `broken` (`/no/such/program`) cannot be started"), "{told}");
     for name in ["time.no_such_tool", "nobody"] {
         let told = home.fails(1, &["tools", name, "--grant", &flag]);
         assert!(told.contains(&format!("there is no tool or provider `{name}`")), "{told}");
