@@ -24,7 +24,9 @@ use crate::tools::{Budget, Call, Catalogue, RunTools, ToolLimits};
 const FAREWELL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 What is listed is what `[grants]` of the configuration and `--grant` give. An agent gets of it
 what its manifest asks for by name, such as `files.read`, or all of a provider, `files.*`.
 
@@ -35,7 +37,8 @@ Examples:
   reenact tools
   reenact tools --grant mcp=.mcp.json
   reenact tools files.read
-  reenact tools call files.read '{\"path\":\"README.md\"}' --grant files=.")]
+  reenact tools call files.read '{\"path\":\"README.md\"}' --grant files=."
+)]
 pub struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -127,13 +130,17 @@ async fn list(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     match (name, tools.as_slice()) {
         (Some(name), []) => return Err(unknown(name, &config, global)),
         _ if args.json => say_json(&tools)?,
-        (None, []) => note("no tools: `--grant files=DIR` or `[grants]` in `reenact.toml` gives some"),
+        (None, []) => {
+            note("no tools: `--grant files=DIR` or `[grants]` in `reenact.toml` gives some")
+        }
         (Some(name), [tool]) if name.contains('.') => say(describe(tool)?),
         (_, tools) if args.full => {
             let tools: Result<Vec<_>, _> = tools.iter().map(describe).collect();
             say(tools?.join("\n\n"));
         }
-        (_, tools) => say(table(["tool", "changes", "calls", "description"], tools.iter().map(row))),
+        (_, tools) => {
+            say(table(["tool", "changes", "calls", "description"], tools.iter().map(row)))
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -86,11 +86,8 @@ impl Servers {
     }
 }
 
-const LIMITS: ToolLimits = ToolLimits {
-    argument_bytes: 1 << 20,
-    answer_bytes: 4 << 20,
-    timeout: Duration::from_secs(30),
-};
+const LIMITS: ToolLimits =
+    ToolLimits { argument_bytes: 1 << 20, answer_bytes: 4 << 20, timeout: Duration::from_secs(30) };
 
 fn tools(catalogue: &Catalogue) -> RunTools {
     catalogue.for_run(|_| true, LIMITS)

@@ -39,7 +39,8 @@ pub async fn call(
     match pending.answer().await.and_then(completed) {
         Ok(Some(result)) => content::outcome(result),
         Ok(None) => Err(failed(
-            "the tool asks for more input or for patience, which this host does not give".to_owned(),
+            "the tool asks for more input or for patience, which this host does not give"
+                .to_owned(),
         )),
         Err(cause) => Err(connection.explain(cause).await),
     }

@@ -34,7 +34,7 @@ struct Watched {
 impl Client {
     /// Shows the progress of a call to whoever watches it, until the guard is
     /// dropped.
-    pub fn watch(&self, token: ProgressToken, report: Report) -> impl Drop + use<> {
+    pub fn watch(&self, token: ProgressToken, report: Report) -> Unwatch {
         lock(&self.watched).insert(token.clone(), Watched { report, shown: 0 });
         Unwatch { client: self.clone(), token }
     }
@@ -44,7 +44,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Unwatch {
+/// Ends the watching of a call.
+pub struct Unwatch {
     client: Client,
     token: ProgressToken,
 }

@@ -153,7 +153,8 @@ mod tests {
             ("x", "x"),
         ];
         assert_eq!(sources, expected);
-        let third = json!({ "type": "resource", "resource": { "uri": "demo://text/1", "text": "t" } });
+        let third =
+            json!({ "type": "resource", "resource": { "uri": "demo://text/1", "text": "t" } });
         assert_eq!(success.content[2], third);
     }
 

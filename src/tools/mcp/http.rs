@@ -45,11 +45,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// The error ends the sentence that begins with the server's name.
-    pub fn new(
-        url: &str,
-        headers: Vec<(String, String)>,
-        shown: String,
-    ) -> Result<Self, String> {
+    pub fn new(url: &str, headers: Vec<(String, String)>, shown: String) -> Result<Self, String> {
         let url = Url::parse(url).map_err(|cause| format!("has an unusable `url`: {cause}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err("has a `url` that is neither `http` nor `https`".to_owned());
@@ -108,9 +104,7 @@ pub struct Bounded(reqwest::Client);
 /// An event, or what stands for it if it is too large or holds too much.
 fn bounded(event: Result<Sse, SseError>, id: &RequestId) -> Result<Sse, SseError> {
     let is_too_large = match &event {
-        Ok(event) => {
-            event.data.as_ref().is_some_and(|data| scan::check(data.as_bytes()).is_err())
-        }
+        Ok(event) => event.data.as_ref().is_some_and(|data| scan::check(data.as_bytes()).is_err()),
         // The limit on events is no type that can be named.
         Err(SseError::Body(cause)) => cause.to_string().contains("exceeded the maximum size"),
         Err(_) => false,
@@ -176,7 +170,12 @@ impl StreamableHttpClient for Bounded {
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, StreamableHttpError<reqwest::Error>>
     {
         self.get_stream_with_max_sse_event_size(
-            uri, session, last_event, auth, headers, MAX_MESSAGE,
+            uri,
+            session,
+            last_event,
+            auth,
+            headers,
+            MAX_MESSAGE,
         )
         .await
     }

@@ -44,7 +44,9 @@ pub async fn list(
             return Ok(offer.specs);
         }
     }
-    tracing::warn!("`{server}` lists its tools on more than {MAX_PAGES} pages: the others are left out");
+    tracing::warn!(
+        "`{server}` lists its tools on more than {MAX_PAGES} pages: the others are left out"
+    );
     Ok(offer.specs)
 }
 
@@ -83,12 +85,7 @@ impl<'a> Offer<'a> {
 }
 
 /// A tool, and the bytes of its schema, which are at most `room`.
-fn spec(
-    server: &str,
-    tool: Tool,
-    trusted: bool,
-    room: usize,
-) -> Result<(ToolSpec, usize), String> {
+fn spec(server: &str, tool: Tool, trusted: bool, room: usize) -> Result<(ToolSpec, usize), String> {
     let name = format!("{server}.{}", tool.name);
     if tool.name == "*" || name.parse::<ToolPattern>().is_err() {
         return Err("no manifest could ask for a tool of this name".to_owned());
@@ -161,7 +158,8 @@ mod tests {
         assert_eq!(names([odd.to_vec(), vec![named("a/b.c-d_e")]].concat()), ["s.a/b.c-d_e"]);
         let unusable = tool(json!({ "name": "t", "inputSchema": { "type": "strin" } }));
         let outside = tool(json!({ "name": "u", "inputSchema": { "$ref": "http://127.0.0.1/" } }));
-        let large = tool(json!({ "name": "v", "inputSchema": { "title": "x".repeat(MAX_SCHEMA) } }));
+        let large =
+            tool(json!({ "name": "v", "inputSchema": { "title": "x".repeat(MAX_SCHEMA) } }));
         assert_eq!(names(vec![unusable, outside, large, named("w"), named("w")]), ["s.w"]);
     }
 

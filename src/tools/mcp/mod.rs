@@ -81,7 +81,8 @@ impl Server {
     /// names the server and holds no secret.
     async fn start(server: Configured, vault: &Vault) -> Result<Arc<dyn Provider>, String> {
         let (name, trusted) = (server.name.clone(), server.trusted);
-        let target = server.target(vault).map_err(|why| format!("the MCP server `{name}` {why}"))?;
+        let target =
+            server.target(vault).map_err(|why| format!("the MCP server `{name}` {why}"))?;
         let refused = |why: String| {
             let text = format!("the MCP server `{name}` (`{}`) {why}", target.place());
             vault.scrub_text(&text).into_owned()

@@ -49,8 +49,7 @@ async fn waiting_run(servers: &Servers, home: &Home) -> std::process::Child {
     let (_folder, agent) = caller(&["odd.*"]);
     let input = json!({ "do": "call", "text": "odd.offspring\nodd.never" }).to_string();
     let agent = agent.to_str().unwrap();
-    let mut command =
-        home.command(&["run", agent, "--input", &input, "--grant", &servers.flag()]);
+    let mut command = home.command(&["run", agent, "--input", &input, "--grant", &servers.flag()]);
     let host = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let waits = |message: &Value| message["params"]["name"] == "never";
     for _ in 0..1_200 {

@@ -83,8 +83,7 @@ fn respond(message: &Value) -> Response {
         })),
         Some("tools/list") => {
             let tool = |name: &str| json!({ "name": name, "inputSchema": { "type": "object" } });
-            let names =
-                ["echo", "huge", "huge-event", "never", "garbage", "broken", "half-stream"];
+            let names = ["echo", "huge", "huge-event", "never", "garbage", "broken", "half-stream"];
             result(json!({ "tools": names.map(tool) }))
         }
         Some("tools/call") => respond_to_call(message, id),
@@ -104,7 +103,9 @@ fn respond_to_call(message: &Value, id: &Value) -> Response {
         "echo" => result_of(id, text("here")),
         "huge" => ([("content-type", "application/json")], endless("{\"x\":\"")).into_response(),
         "huge-event" => stream(endless("data: {\"x\":\"")),
-        "never" => stream(Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>())),
+        "never" => {
+            stream(Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>()))
+        }
         "garbage" => ([("content-type", "application/json")], "{]").into_response(),
         "broken" => (StatusCode::INTERNAL_SERVER_ERROR, "it broke").into_response(),
         "half-stream" => stream(Body::from("data: {\"jsonrpc\"")),
@@ -213,7 +214,10 @@ async fn redirections_are_followed_only_within_the_server() {
         ("none", "HTTP 404"),
     ] {
         let told = open(path).await.err().unwrap();
-        assert!(told.contains("the MCP server `odd` (`http") && told.contains(why), "{path}: {told}");
+        assert!(
+            told.contains("the MCP server `odd` (`http") && told.contains(why),
+            "{path}: {told}"
+        );
         assert!(!told.contains("canary-2"), "{told}");
     }
 }

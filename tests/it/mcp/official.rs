@@ -39,7 +39,8 @@ async fn everything_answers_texts_structures_images_and_links() {
 async fn arguments_that_do_not_fit_never_reach_the_server() {
     let servers = Servers::new(json!({ "everything": everything() }));
     let tools = tools(&servers.open().await);
-    let (code, message) = call(&tools, "everything.get-sum", json!({ "a": "2" })).await.unwrap_err();
+    let (code, message) =
+        call(&tools, "everything.get-sum", json!({ "a": "2" })).await.unwrap_err();
     assert_eq!(code, ToolErrorCode::InvalidArguments);
     assert!(message.contains("do not fit its schema"), "{message}");
 }

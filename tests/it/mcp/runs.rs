@@ -83,7 +83,10 @@ async fn a_run_is_recorded_with_schemas_and_sources_and_replays_without_its_serv
         Answer::Ok(output) => output.sources.clone(),
         Answer::Error(_) => Vec::new(),
     });
-    assert_eq!(sources.map(|source| source.url).collect::<Vec<_>>()[1], "demo://resource/dynamic/text/2");
+    assert_eq!(
+        sources.map(|source| source.url).collect::<Vec<_>>()[1],
+        "demo://resource/dynamic/text/2"
+    );
 
     drop(servers);
     Lab::new().proves(&record).await;
@@ -97,9 +100,8 @@ async fn a_run_goes_on_whatever_a_server_does() {
     let calls = deeds.map(|deed| format!("odd.{deed} {{}}"));
     let calls: Vec<&str> = calls.iter().map(String::as_str).collect();
     let record = run(catalogue, &["odd.*"], &calls, 5_000).await;
-    let expected = [
-        "failed", "failed", "too-large", "timeout", "timeout", "answered", "failed", "answered",
-    ];
+    let expected =
+        ["failed", "failed", "too-large", "timeout", "timeout", "answered", "failed", "answered"];
     assert_eq!(outcomes(&record), expected);
     drop(servers);
     Lab::new().proves(&record).await;

@@ -30,8 +30,14 @@ fn all_tools_are_listed_with_what_they_change() {
     let listed = home.ok(&["tools"]);
     let names: Vec<&str> =
         listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected =
-        ["TOOL", "files.list", "files.read", "files.search", "time.convert_time", "time.get_current_time"];
+    let expected = [
+        "TOOL",
+        "files.list",
+        "files.read",
+        "files.search",
+        "time.convert_time",
+        "time.get_current_time",
+    ];
     assert_eq!(names, expected);
     assert!(listed.lines().nth(5).unwrap().contains("nothing"), "{listed}");
 
@@ -52,7 +58,10 @@ fn one_tool_or_one_provider_is_shown_and_only_its_server_is_started() {
     let time = home.ok(&["tools", "time", "--grant", &flag]);
     assert_eq!(time.lines().count(), 3, "{time}");
     let told = home.fails(1, &["tools", "--grant", &flag]);
-    assert!(told.contains("the MCP server `broken` (`/no/such/program`) cannot be started"), "{told}");
+    assert!(
+        told.contains("the MCP server `broken` (`/no/such/program`) cannot be started"),
+        "{told}"
+    );
     for name in ["time.no_such_tool", "nobody"] {
         let told = home.fails(1, &["tools", name, "--grant", &flag]);
         assert!(told.contains(&format!("there is no tool or provider `{name}`")), "{told}");
@@ -79,7 +88,13 @@ fn a_call_prints_its_answer_and_tells_its_sources() {
     assert!(!links.stdout.contains("sources"), "{links:?}");
 
     let whole = home.json(&[
-        "tools", "call", "everything.get-resource-links", "{}", "--json", "--grant", &flag,
+        "tools",
+        "call",
+        "everything.get-resource-links",
+        "{}",
+        "--json",
+        "--grant",
+        &flag,
     ]);
     assert_eq!(whole["sources"].as_array().unwrap().len(), 3);
 }

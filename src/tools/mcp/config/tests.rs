@@ -74,7 +74,10 @@ fn a_relative_command_starts_where_it_is_written_and_a_name_is_looked_for() {
 #[test]
 fn a_server_that_cannot_be_reached_says_why() {
     for (server, why) in [
-        (r#"{ "type": "sse", "url": "https://x.org" }"#, "has the type `sse`, which MCP has replaced"),
+        (
+            r#"{ "type": "sse", "url": "https://x.org" }"#,
+            "has the type `sse`, which MCP has replaced",
+        ),
         (r#"{ "type": "ws", "url": "https://x.org" }"#, "has the type `ws`"),
         (r#"{}"#, "has neither `command` nor `url`"),
         (r#"{ "command": "x", "url": "https://x.org" }"#, "has a `command` and a `url`"),
