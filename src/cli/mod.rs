@@ -21,6 +21,7 @@ mod run;
 mod runs;
 mod show;
 mod target;
+mod tools;
 mod watch;
 
 use std::path::PathBuf;
@@ -111,6 +112,8 @@ enum Verb {
     Runs(runs::Args),
     /// Show one run: input, revision, events, result, limits
     Show(show::Args),
+    /// List the tools that are granted, or call one
+    Tools(tools::Args),
 }
 
 impl Global {
@@ -175,6 +178,7 @@ impl Cli {
             Verb::Export(args) => export::run(args, global),
             Verb::Runs(args) => runs::run(args, global),
             Verb::Show(args) => show::run(args, global),
+            Verb::Tools(args) => block_on(tools::run(args, global)),
         }
     }
 }

@@ -82,6 +82,7 @@ fn hint_at_grants(manifest: &Manifest, config: &Config, tools: &RunTools) {
     }
 }
 
+/// JSON from the command line itself, a file or stdin.
 pub fn read_input(argument: &str) -> Result<String, Failure> {
     /// Larger than any input limit; keeps a wrong file from filling the memory.
     const MAX_INPUT: u64 = 256 << 20;

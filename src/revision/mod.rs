@@ -14,7 +14,7 @@ pub use digest::{Digest, InvalidDigest};
 pub use limits::{InvalidLimit, LimitInfo, Limits, SomeLimits};
 pub use manifest::{
     AgentName, InvalidAgentName, InvalidManifest, InvalidToolPattern, MANIFEST_FORMAT,
-    MAX_MANIFEST_BYTES, Manifest, OutputSpec, OutputType, ToolPattern,
+    MAX_MANIFEST_BYTES, Manifest, OutputSpec, OutputType, ToolPattern, is_provider,
 };
 pub use schema::{InvalidSchema, MAX_VIOLATIONS, Schema, Violation};
 pub use seal::{MANIFEST_SECTION, Revision, RevisionError, seal};

@@ -15,7 +15,7 @@ pub use control::{Canceller, Control, Interrupt};
 pub use durable::DurableRun;
 pub use effects::decide::{Divergence, Found, Request};
 pub use effects::recorder::{Close, Memory, RecordError, Recorder};
-pub use effects::system::now;
+pub use effects::system::{now, run_id};
 pub use effects::tape::Halt;
 pub use executor::{Executor, Fault, PrepareError, Prepared, Ran};
 pub use replay::{Replay, Verdict};

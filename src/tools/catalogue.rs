@@ -26,6 +26,8 @@ pub enum GrantError {
 impl GrantError {
     pub fn hint(&self) -> Option<String> {
         match self {
+            // Any other cause tells by itself what to do.
+            Self::Open { cause: OpenError::Other(_), .. } => None,
             Self::Open { name, file: None, .. } => {
                 kind(name).map(|kind| format!("grant it as `--grant {name}={}`", kind.flag_value))
             }

@@ -12,6 +12,7 @@ mod catalogue;
 mod context;
 mod files;
 pub mod http;
+mod mcp;
 // It needs Unix sockets.
 #[cfg(unix)]
 mod model;
@@ -130,6 +131,7 @@ pub struct Opening<'a> {
 pub const KINDS: &[Kind] = &[
     files::KIND,
     http::KIND,
+    mcp::KIND,
     #[cfg(unix)]
     model::KIND,
 ];

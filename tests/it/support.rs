@@ -150,6 +150,12 @@ impl Start<'_> {
         self
     }
 
+    /// Grants what is already open.
+    pub fn catalogue(mut self, catalogue: Catalogue) -> Self {
+        self.catalogue = catalogue;
+        self
+    }
+
     /// What the operator says about calls, as JSON rules: `tool`, `action`, `when`, `timeout_ms`.
     pub fn rules(mut self, rules: Value) -> Self {
         for rule in rules.as_array().unwrap() {

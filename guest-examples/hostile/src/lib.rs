@@ -62,6 +62,8 @@ enum Deed {
     Deny,
     /// Makes the call that `text` says, as `TOOL JSON`; answers what it answered.
     Call,
+    /// Makes such calls, one a line of `text`, one after the other.
+    Calls,
     /// Talks `n` turns with a model, 100 by default, and sends the whole history
     /// with each, as chats do. What it says has `size` bytes, 1,000 by default,
     /// that repeat nothing. Of several `histories` each has its turn in turn.
@@ -151,6 +153,7 @@ fn perform(Input { deed, n, text, size, histories }: Input) -> Result<Output, Fa
         Deed::BigArguments => answer(tools::big_arguments(n.unwrap_or(64))),
         Deed::Deny => answer(tools::deny()),
         Deed::Call => answer(tools::one(&text)),
+        Deed::Calls => answer(tools::each(&text)),
         Deed::Converse => {
             let (n, size) = (n.unwrap_or(100), size.unwrap_or(1_000));
             answer(converse::converse(n, size, histories.unwrap_or(1)))

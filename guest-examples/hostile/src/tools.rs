@@ -8,6 +8,11 @@ use crate::{large_json, times};
 const LIST: &str = "files.list";
 const LIST_ALL: &str = r#"{"path":""}"#;
 
+/// Makes the calls `TOOL JSON`, one after the other; says all of how each went.
+pub fn each(calls: &str) -> Value {
+    json!({ "calls": calls.lines().map(one).collect::<Vec<_>>() })
+}
+
 pub fn many(n: Option<u64>) -> Value {
     let results = times(n).map(|_| call(LIST, LIST_ALL));
     tally(results)
