@@ -82,7 +82,7 @@ function limits({ files, searchTruncated, passedOver }) {
         }
     }
     const lines = files.flatMap((file) => file.passages.flatMap((passage) => passage.lines));
-    if (lines.some((line) => [...line].length > MAX_CHARS)) {
+    if (lines.some((line) => line.length > MAX_CHARS && [...line].length > MAX_CHARS)) {
         limits.push(
             `Lines of more than ${MAX_CHARS} characters are cut around the mention, at each “…”.`,
         );

@@ -12,7 +12,8 @@ export const MAX_CHARS = 240;
 // The passages around the lines that hold the topic in any case, and around the lines that the
 // search found, whose numbers are `found`.
 export function extract(text, topic, found) {
-    const lines = text.replace(/\n$/, "").split("\n").map((line) => line.replace(/\r$/, ""));
+    const lines = text.split("\n").map((line) => (line.endsWith("\r") ? line.slice(0, -1) : line));
+    if (lines.at(-1) === "") lines.pop();
     const lower = topic.toLowerCase();
     const isMention = (n) => found.includes(n) || lines[n - 1].toLowerCase().includes(lower);
     const mentions = lines.map((_, i) => i + 1).filter(isMention);
@@ -54,6 +55,7 @@ function around(lines, mention) {
 // points: a string's own length counts those beyond the first 65,536 twice.
 function cut(text, topic) {
     const line = text.trimEnd();
+    if (line.length <= MAX_CHARS) return line;
     const chars = [...line];
     if (chars.length <= MAX_CHARS) return line;
     const lower = line.toLowerCase();

@@ -144,19 +144,11 @@ export function sleep(milliseconds) {
 
 // Text as UTF-8.
 export function utf8(text) {
-    const bytes = [];
-    for (const char of text.isWellFormed() ? text : text.toWellFormed()) {
-        const code = char.codePointAt(0);
-        if (code < 0x80) bytes.push(code);
-        else if (code < 0x800) bytes.push(0xc0 | (code >> 6), 0x80 | (code & 63));
-        else if (code < 0x10000) {
-            bytes.push(0xe0 | (code >> 12), 0x80 | ((code >> 6) & 63), 0x80 | (code & 63));
-        } else {
-            bytes.push(0xf0 | (code >> 18), 0x80 | ((code >> 12) & 63));
-            bytes.push(0x80 | ((code >> 6) & 63), 0x80 | (code & 63));
-        }
-    }
-    return Uint8Array.from(bytes);
+    // Each character of `octets` stands for a byte.
+    const octets = unescape(encodeURIComponent(text.toWellFormed()));
+    const bytes = new Uint8Array(octets.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = octets.charCodeAt(i);
+    return bytes;
 }
 
 function toHost(answer) {
