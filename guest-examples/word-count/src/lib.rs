@@ -51,8 +51,7 @@ fn read_whole(path: &str) -> Result<String, Failure> {
         // Without this, a tool that makes no progress would be asked for ever.
         if read.text.is_empty() {
             let message = format!("`files.read` stopped in the middle of `{path}`");
-            return Err(Failure::new(message)
-                .with(json!({ "path": path, "bytes": text.len() })));
+            return Err(Failure::new(message).with(json!({ "path": path, "bytes": text.len() })));
         }
     }
 }
