@@ -10,6 +10,7 @@ mod first;
 mod golden;
 mod hosts;
 mod interruption;
+mod languages;
 mod last_words;
 mod library;
 mod lies;
