@@ -110,6 +110,7 @@ impl Executor {
         }
         let interruption = journal.interruption();
         let limits = started.limits;
+        let format = started.format;
         let job_input = started.input.as_str().to_owned();
         let seed = seed_of(&started.seed);
         let facts = facts(&started, revision);
@@ -126,7 +127,7 @@ impl Executor {
 
         let due = Arc::new(OnceLock::new());
         let interrupt = interrupt_at(end, control, Arc::clone(&due));
-        let job = Job { world, input: job_input, limits: job_limits, seed };
+        let job = Job { world, input: job_input, limits: job_limits, seed, format };
         let finished = self.sandbox.run(&prepared.program, job, interrupt).await;
         let mut effects = finished.world;
 

@@ -13,7 +13,7 @@ use super::engine::{HOSTCALL_BYTES, YIELD_FUEL};
 use super::host::{self, Host};
 use super::limiter::{Limiter, MAX_PARTS};
 use super::program::{Program, Sandbox};
-use super::stdio::Lines;
+use super::stdio::{Lines, TAIL};
 use super::turns::Turns;
 use super::wasi;
 use super::world::{Stopped, World};
@@ -24,6 +24,9 @@ use crate::revision::Limits;
 /// Frames of a guest's backtrace that are worth keeping.
 const MAX_FRAMES: usize = 20;
 
+/// Bytes of a trapped guest's last words before journals of format 2.
+const TAIL_V1: usize = 4 << 10;
+
 /// What one run is given.
 pub struct Job<W> {
     pub world: W,
@@ -32,6 +35,8 @@ pub struct Job<W> {
     pub limits: Limits,
     /// Start of the guest's random streams.
     pub seed: [u8; 32],
+    /// Version of the journal's wire format: since 2, more is said of an error.
+    pub format: u32,
 }
 
 /// How a run left the sandbox.
@@ -107,12 +112,12 @@ impl<W: World> Sandbox<W> {
             (None, _) if written.is_err() => End::Stopped,
             (None, Some(Ok(Ok(output)))) => End::Returned(output),
             (None, Some(Ok(Err(failure)))) => End::Failed(given_up(failure, &job.limits)),
-            (None, Some(Err(error))) => match why(&error, &host) {
+            (None, Some(Err(error))) => match why(&error, &host, job.format) {
                 // No code of the guest was running: the machine has no memory to map.
                 Cause::Unknown(message) if !instantiated.into_inner() && !was_running(&error) => {
                     End::HostFault(message)
                 }
-                Cause::Unknown(message) => trap(message, &error, &host),
+                Cause::Unknown(message) => trap(message, &error, &host, job.format),
                 Cause::Known(end) => end,
             },
             (None, None) => unreachable!("a call is given up only where it is interrupted"),
@@ -175,11 +180,14 @@ enum Cause {
     Unknown(String),
 }
 
-fn why<W>(error: &wasmtime::Error, host: &Host<W>) -> Cause {
+fn why<W>(error: &wasmtime::Error, host: &Host<W>, format: u32) -> Cause {
     let limits = &host.limits;
     let failed = |code, message: String| {
         let backtrace = backtrace(error);
-        Cause::Known(End::Failed(RunError { backtrace, ..RunError::new(code, message) }))
+        // The guest had a say before these two ends: an interpreter tells its own calls.
+        let explains = matches!(code, ErrorCode::OutOfMemory | ErrorCode::AgentFailure);
+        let details = if format >= 2 && explains { last_words(host, format) } else { None };
+        Cause::Known(End::Failed(RunError { details, backtrace, ..RunError::new(code, message) }))
     };
     let root = error.root_cause().to_string();
     if error.is::<Stopped>() {
@@ -221,21 +229,25 @@ fn why<W>(error: &wasmtime::Error, host: &Host<W>) -> Cause {
         return failed(ErrorCode::OutOfMemory, message);
     }
     match error.downcast_ref::<Trap>() {
-        Some(_) => Cause::Known(trap(root, error, host)),
+        Some(_) => Cause::Known(trap(root, error, host, format)),
         None => Cause::Unknown(root),
     }
 }
 
 /// A trap, with the guest's last words.
-fn trap<W>(message: String, error: &wasmtime::Error, host: &Host<W>) -> End {
-    let said = host.lines.stderr_tail();
-    let details = (!said.is_empty()).then(|| Json::from_value(&json!({ "stderr": said })));
+fn trap<W>(message: String, error: &wasmtime::Error, host: &Host<W>, format: u32) -> End {
     End::Failed(RunError {
         code: ErrorCode::Trap,
         message: message.trim_start_matches("wasm trap: ").to_owned(),
-        details,
+        details: last_words(host, format),
         backtrace: backtrace(error),
     })
+}
+
+/// The newest lines that the guest wrote to stderr, as an error's details.
+fn last_words<W>(host: &Host<W>, format: u32) -> Option<Json> {
+    let said = host.lines.stderr_tail(if format >= 2 { TAIL } else { TAIL_V1 });
+    (!said.is_empty()).then(|| Json::from_value(&json!({ "stderr": said })))
 }
 
 fn was_running(error: &wasmtime::Error) -> bool {

@@ -20,8 +20,8 @@ const MAX_LINE: usize = 8 << 10;
 /// Bytes that one write may have: what wasmtime-wasi itself allows.
 const MAX_WRITE: usize = 64 << 10;
 
-/// Bytes of stderr that are kept to explain a trap.
-const TAIL: usize = 4 << 10;
+/// Bytes of stderr that are kept to explain a trap: room for a long traceback.
+pub const TAIL: usize = 16 << 10;
 
 /// Both streams of one guest.
 #[derive(Clone, Default)]
@@ -58,9 +58,17 @@ impl Lines {
         }
     }
 
-    /// The newest lines of stderr, a few KiB at most.
-    pub fn stderr_tail(&self) -> Vec<String> {
-        self.lock().tail.iter().cloned().collect()
+    /// The newest lines of stderr: at most `bytes`, up to [`TAIL`], or one line.
+    pub fn stderr_tail(&self, bytes: usize) -> Vec<String> {
+        let buffers = self.lock();
+        let mut kept = 0;
+        let mut fits = |line: &String| {
+            let is_newest = kept == 0;
+            kept += line.len() + 1;
+            kept <= bytes || is_newest
+        };
+        let lines = buffers.tail.iter().rev().take_while(|line| fits(line)).count();
+        buffers.tail.iter().skip(buffers.tail.len() - lines).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Buffers> {
@@ -172,7 +180,7 @@ mod tests {
             (Stream::Stdout, "d"),
         ];
         assert_eq!(drain(&lines), expected.map(|(stream, text)| (stream, text.to_owned())));
-        assert_eq!(lines.stderr_tail(), ["\u{fffd}"]);
+        assert_eq!(lines.stderr_tail(TAIL), ["\u{fffd}"]);
     }
 
     #[test]
@@ -182,6 +190,18 @@ mod tests {
         assert_eq!(drain(&lines).len(), 3);
         lines.finish();
         assert_eq!(drain(&lines), [(Stream::Stderr, "x".to_owned())]);
-        assert!(lines.stderr_tail().concat().len() <= MAX_LINE + 1);
+        assert!(lines.stderr_tail(TAIL).concat().len() <= 2 * MAX_LINE + 1);
+    }
+
+    #[test]
+    fn the_newest_lines_are_told_whole() {
+        let lines = Lines::default();
+        lines.lock().write(Stream::Stderr, b"one\ntwo\nthree\n");
+        assert_eq!(lines.stderr_tail(TAIL), ["one", "two", "three"]);
+        assert_eq!(lines.stderr_tail(10), ["two", "three"]);
+        assert_eq!(lines.stderr_tail(9), ["three"]);
+        assert_eq!(lines.stderr_tail(1), ["three"]);
+        lines.lock().write(Stream::Stderr, "x\n".repeat(TAIL).as_bytes());
+        assert_eq!(lines.stderr_tail(TAIL).len(), TAIL / 2);
     }
 }

@@ -27,10 +27,10 @@ enum End {
 }
 
 /// A limit, how low it is set, and the run that reaches it.
-struct Row {
-    limit: &'static str,
-    low: u64,
-    guest: &'static str,
+pub struct Row {
+    pub limit: &'static str,
+    pub low: u64,
+    pub guest: &'static str,
     input: Value,
     end: End,
 }
@@ -39,7 +39,7 @@ fn hostile(limit: &'static str, low: u64, input: Value, end: End) -> Row {
     Row { limit, low, guest: "hostile", input, end }
 }
 
-fn table() -> Vec<Row> {
+pub fn table() -> Vec<Row> {
     use End::*;
     use ErrorCode::*;
     let once = json!({ "do": "tool-calls", "n": 1 });
@@ -151,7 +151,7 @@ fn sources(entries: &[Entry]) -> usize {
 }
 
 impl Row {
-    fn some_limits(&self) -> SomeLimits {
+    pub fn some_limits(&self) -> SomeLimits {
         some_limits(&[(self.limit, self.low)])
     }
 
@@ -175,7 +175,7 @@ impl Row {
     }
 
     /// Runs in the lab up to the limit, and replays.
-    async fn reach(&self, lab: &Lab, revision: &Arc<Revision>, caps: &SomeLimits) {
+    pub async fn reach(&self, lab: &Lab, revision: &Arc<Revision>, caps: &SomeLimits) {
         let effective = Limits::effective(&revision.manifest.limits, caps);
         let start = lab.run(revision, self.input.clone()).limits(|limits| *limits = effective);
         let start = start.provider("files", self.host());

@@ -11,6 +11,7 @@ mod golden;
 mod hosts;
 mod http;
 mod interruption;
+mod languages;
 mod last_words;
 mod library;
 mod lies;

@@ -108,7 +108,11 @@ impl Lines {
     fn format(&self, entry: &Entry, kind: &str, said: &str, took: Option<u64>) -> String {
         let gap = if said.is_empty() { "" } else { " " };
         let took = took.map(|took| format!("{gap}({})", text::duration(took))).unwrap_or_default();
-        let said = text::line(said, self.width.saturating_sub(took.chars().count()));
+        let width = self.width.saturating_sub(took.chars().count());
+        let said = match &entry.body {
+            Body::Log(_) => text::indented(said, width),
+            _ => text::line(said, width),
+        };
         let at = entry.at.saturating_sub(self.started_at) as f64 / 1e6;
         let kind = format!("{:KIND$}", text::line(kind, KIND));
         let kind = match &entry.body {

@@ -214,15 +214,14 @@ pub fn explain(error: &RunError) -> String {
     let mut text = format!("{} {}", style::bad(error.code), text::safe(&error.message));
     if let Some(details) = &error.details {
         let details = details.to_value();
-        match details.get("stderr").and_then(|lines| lines.as_array()) {
-            Some(lines) => {
+        let lines = |name: &str| details.get(name).and_then(|lines| lines.as_array());
+        match (lines("stderr"), lines("traceback")) {
+            (Some(stderr), _) => {
                 text += "\n  the guest's last words on stderr:";
-                let lines = lines.iter().filter_map(|line| line.as_str());
-                for line in lines.filter(|line| !line.is_empty()) {
-                    text += &format!("\n    {}", text::line(line, 400));
-                }
+                text += &block(stderr);
             }
-            None => text += &format!("\n  details: {}", text::line(&details.to_string(), 2_000)),
+            (None, Some(traceback)) => text += &block(traceback),
+            _ => text += &format!("\n  details: {}", text::line(&details.to_string(), 2_000)),
         }
     }
     if !error.backtrace.is_empty() {
@@ -235,6 +234,15 @@ pub fn explain(error: &RunError) -> String {
         }
     }
     text
+}
+
+/// Lines below a heading, as they are indented.
+fn block(lines: &[Value]) -> String {
+    let lines = lines.iter().filter_map(|line| line.as_str());
+    // QuickJS tells its calls within one line.
+    let lines = lines.flat_map(|line| line.split("\\n  "));
+    let lines = lines.filter(|line| !line.trim().is_empty());
+    lines.map(|line| format!("\n    {}", text::indented(line, 400))).collect()
 }
 
 /// Sources, one a line.

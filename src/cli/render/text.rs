@@ -26,8 +26,13 @@ fn is_direction(c: char) -> bool {
 
 /// [`safe`] text on one line, cut to `width` characters.
 pub fn line(text: &str, width: usize) -> String {
+    indented(text.trim_start(), width)
+}
+
+/// Like [`line`], with the white space at its beginning.
+pub fn indented(text: &str, width: usize) -> String {
     let text = safe(text).replace(['\n', '\t'], " ");
-    let text = text.trim();
+    let text = text.trim_end();
     match text.char_indices().nth(width) {
         None => text.to_owned(),
         Some(_) => {
