@@ -1,11 +1,13 @@
 //! The agent with a model that answers what a test wrote down.
 
+use std::collections::VecDeque;
+
 use super::*;
 use crate::reenact::agent::tools::{Tool, ToolError, ToolErrorCode};
 
 /// Plays the host: the model answers `script` in turn, every other tool echoes.
 struct Script {
-    script: std::vec::IntoIter<Value>,
+    script: VecDeque<Value>,
     asked: Vec<Value>,
     events: Vec<(String, Value)>,
     calls: Vec<usize>,
@@ -13,7 +15,7 @@ struct Script {
 
 impl Script {
     fn of(answers: &[Value]) -> Self {
-        let script = answers.to_vec().into_iter();
+        let script = answers.iter().cloned().collect();
         Self { script, asked: vec![], events: vec![], calls: vec![] }
     }
 
@@ -42,7 +44,7 @@ impl Host for Script {
             return calls.iter().map(|call| Ok(call.arguments.clone())).collect();
         }
         self.asked.push(serde_json::from_str(&calls[0].arguments).unwrap());
-        let Some(answer) = self.script.next() else {
+        let Some(answer) = self.script.pop_front() else {
             let message = "the script is over".to_owned();
             return vec![Err(ToolError { code: ToolErrorCode::Failed, message })];
         };
