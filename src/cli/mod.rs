@@ -7,6 +7,7 @@ mod build;
 mod context;
 mod export;
 mod failure;
+mod init;
 mod inspect;
 mod publish;
 mod render;
@@ -79,6 +80,8 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Make a new agent's folder from a template
+    Init(init::Args),
     /// Build an agent's folder and seal it into one revision file
     Build(build::Args),
     /// Show what is in a sealed file or a stored revision
@@ -149,6 +152,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Failure> {
         let global = &self.global;
         match self.verb {
+            Verb::Init(args) => init::run(args, global),
             Verb::Build(args) => build::run(args),
             Verb::Inspect(args) => inspect::run(args, global),
             Verb::Publish(args) => publish::run(args, global),

@@ -145,6 +145,12 @@ impl Start<'_> {
         self
     }
 
+    /// Grants several providers of the test's own, by name.
+    pub fn providers(mut self, providers: BTreeMap<String, Arc<dyn Provider>>) -> Self {
+        self.catalogue = Catalogue::of(providers).unwrap();
+        self
+    }
+
     /// Called with the run's canceller just before it starts.
     pub fn at_start(mut self, act: impl FnOnce(Canceller) + Send + 'static) -> Self {
         self.at_start = Box::new(act);
