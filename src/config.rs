@@ -1,8 +1,9 @@
-//! What the operator says: caps on limits, and which providers are granted.
+//! What the operator says: caps on limits, which providers are granted, the
+//! policy for calls of their tools, secrets.
 //!
-//! It comes from a file, `reenact.toml`, and from `--grant` flags, which win.
-//! This module checks names and shapes; opening what is granted is the
-//! catalogue's work, and where the file is looked for is the command line's.
+//! It comes from a file, `reenact.toml`, and from `--grant` flags. This module
+//! checks names and shapes; opening what is granted is the catalogue's work, and
+//! where the file is looked for is the command line's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,7 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::revision::{InvalidLimit, SomeLimits};
+use crate::journal::{Action, Rule};
+use crate::json::Json;
+use crate::revision::{InvalidLimit, Schema, SomeLimits, ToolPattern};
+use crate::tools::policy::{Named, Policy};
 use crate::tools::{Grant, KINDS, Vault, kind, kind_names, quoted};
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,8 +23,12 @@ pub struct Config {
     pub limits: SomeLimits,
     /// By kind of provider.
     pub grants: BTreeMap<String, Grant>,
+    /// What holds for calls of granted tools.
+    pub policy: Policy,
     /// Secrets by name. What is not here is looked for in the environment.
     secrets: BTreeMap<String, String>,
+    /// The `--grant` flags can take away, but give nothing that the file does not.
+    flags_only_narrow: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -36,10 +44,18 @@ pub enum ConfigError {
     UnknownProvider { path: PathBuf, name: String },
     #[error("`{}`: unknown key `{key}` in `[grants.{name}]`, only {}", path.display(), keys(name))]
     UnknownKey { path: PathBuf, name: String, key: String },
-    #[error("`--grant {flag}` lacks {}", if flag.contains('=') { "a name or a value" } else { "`=`" })]
+    #[error("`{}`: rule {number} of `[[policy]]` {problem}", path.display())]
+    Rule { path: PathBuf, number: usize, problem: String },
+    #[error("`--grant {flag}` lacks a name or a value")]
     FlagForm { flag: String },
     #[error("`--grant {name}=…` names no provider, only {}", kind_names())]
     FlagProvider { name: String },
+    #[error("`--grant {flag}` names nothing that is granted: {}", granted_names(.granted))]
+    FlagNothing { flag: String, granted: Vec<String> },
+    #[error(
+        "`--grant {name}=…` gives what the configuration does not, and `flags_only_narrow` is set"
+    )]
+    FlagWidens { name: String },
     #[error("`--grant {name}=…` is given twice")]
     FlagTwice { name: String },
 }
@@ -59,6 +75,13 @@ impl ConfigError {
                     .collect();
                 Some(format!("write it as {}", forms.join(" or ")))
             }
+            Self::FlagNothing { flag, .. } => {
+                let kind = kind(flag.split('.').next().unwrap_or_default())?;
+                Some(format!("`--grant {}={}` grants it", kind.name, kind.flag_value))
+            }
+            Self::FlagWidens { name } => {
+                Some(format!("`--grant {name}` takes what the configuration grants of it"))
+            }
             _ => None,
         }
     }
@@ -66,6 +89,13 @@ impl ConfigError {
 
 fn at_line(line: &Option<usize>) -> String {
     line.map(|line| format!(", line {line}")).unwrap_or_default()
+}
+
+fn granted_names(granted: &[String]) -> String {
+    match granted {
+        [] => "the configuration grants nothing".to_owned(),
+        some => format!("the configuration grants {}", quoted(some.iter().map(String::as_str))),
+    }
 }
 
 fn keys(provider: &str) -> String {
@@ -81,8 +111,45 @@ struct File {
     #[serde(default)]
     grants: BTreeMap<String, toml::Table>,
     #[serde(default)]
+    policy: Vec<RuleToml>,
+    #[serde(default)]
     secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    flags_only_narrow: bool,
 }
+
+/// A table `[[policy]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleToml {
+    /// `PROVIDER.TOOL` or `PROVIDER.*`.
+    tool: ToolPattern,
+    action: Action,
+    /// JSON Schema of the arguments for which the rule holds.
+    when: Option<serde_json::Value>,
+    /// For `ask`.
+    timeout_ms: Option<u64>,
+}
+
+impl RuleToml {
+    fn check(self) -> Result<(ToolPattern, Rule), String> {
+        if let Some(when) = &self.when {
+            Schema::compile(when)
+                .map_err(|cause| format!("has a `when` that is not a JSON Schema: {cause}"))?;
+        }
+        if self.timeout_ms.is_some() && self.action != Action::Ask {
+            return Err("has `timeout_ms`, which only `action = \"ask\"` has a use for".to_owned());
+        }
+        if self.timeout_ms.is_some_and(|ms| ms == 0 || ms > MAX_ASK_TIMEOUT_MS) {
+            return Err(format!("has `timeout_ms` outside of 1 to {MAX_ASK_TIMEOUT_MS}"));
+        }
+        let when = self.when.as_ref().map(Json::from_value);
+        Ok((self.tool, Rule { action: self.action, when, timeout_ms: self.timeout_ms }))
+    }
+}
+
+/// Thirty days: as long as a run can take.
+const MAX_ASK_TIMEOUT_MS: u64 = 30 * 24 * 3_600_000;
 
 impl Config {
     /// The host's secrets.
@@ -103,10 +170,11 @@ impl Config {
 
     fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let path = || file.to_owned();
-        let File { limits, grants, secrets } = toml::from_str(text).map_err(|cause| {
-            let line = cause.span().map(|span| text[..span.start].matches('\n').count() + 1);
-            ConfigError::Syntax { path: path(), line, cause: Box::new(cause) }
-        })?;
+        let File { limits, grants, policy, secrets, flags_only_narrow } = toml::from_str(text)
+            .map_err(|cause| {
+                let line = cause.span().map(|span| text[..span.start].matches('\n').count() + 1);
+                ConfigError::Syntax { path: path(), line, cause: Box::new(cause) }
+            })?;
         limits.check().map_err(|cause| ConfigError::Limit { path: path(), cause })?;
         for (name, table) in &grants {
             let Some(kind) = kind(name) else {
@@ -117,28 +185,66 @@ impl Config {
                 return Err(ConfigError::UnknownKey { path: path(), name, key });
             }
         }
+        let rule = |(number, rule): (usize, RuleToml)| {
+            rule.check().map_err(|problem| ConfigError::Rule { path: path(), number, problem })
+        };
+        let rules = (1..).zip(policy).map(rule).collect::<Result<_, _>>()?;
+        let policy = Policy { rules, only: None };
         let grants =
             grants.into_iter().map(|(name, table)| (name, Grant::Table { table, file: path() }));
-        Ok(Self { limits, grants: grants.collect(), secrets })
+        Ok(Self { limits, grants: grants.collect(), policy, secrets, flags_only_narrow })
     }
 
-    /// Adds `--grant NAME=VALUE` flags. Each replaces the table of its provider.
+    /// Holds the run to what `--grant` flags name, if there are any: `NAME=VALUE`
+    /// grants a provider, in place of what the file says of it; `NAME`, `NAME.TOOL`
+    /// or `NAME.*` takes of what the file grants. All else is not granted.
     pub fn with_flags(mut self, flags: &[String]) -> Result<Self, ConfigError> {
         let mut seen = BTreeSet::new();
+        let mut only = Vec::new();
         for flag in flags {
             let (name, value) = match flag.split_once('=') {
+                None => {
+                    only.push(self.named(flag)?);
+                    continue;
+                }
                 Some((name, value)) if !name.is_empty() && !value.is_empty() => (name, value),
-                _ => return Err(ConfigError::FlagForm { flag: flag.clone() }),
+                Some(_) => return Err(ConfigError::FlagForm { flag: flag.clone() }),
             };
             if kind(name).is_none() {
                 return Err(ConfigError::FlagProvider { name: name.to_owned() });
+            }
+            if self.flags_only_narrow {
+                return Err(ConfigError::FlagWidens { name: name.to_owned() });
             }
             if !seen.insert(name) {
                 return Err(ConfigError::FlagTwice { name: name.to_owned() });
             }
             self.grants.insert(name.to_owned(), Grant::Flag(value.to_owned()));
+            only.push(Named::Kind(name.to_owned()));
+        }
+        if !flags.is_empty() {
+            self.policy.only = Some(only);
         }
         Ok(self)
+    }
+
+    /// What a flag without a value means. Which servers a kind has that opens
+    /// several is not known here, so any name may be one of them.
+    fn named(&self, flag: &str) -> Result<Named, ConfigError> {
+        if self.grants.contains_key(flag) {
+            return Ok(Named::Kind(flag.to_owned()));
+        }
+        let nothing = || ConfigError::FlagNothing {
+            flag: flag.to_owned(),
+            granted: self.grants.keys().cloned().collect(),
+        };
+        let pattern = if flag.contains('.') { flag.to_owned() } else { format!("{flag}.*") };
+        let pattern: ToolPattern = pattern.parse().map_err(|_| nothing())?;
+        let is_granted = match kind(pattern.provider()) {
+            Some(kind) => self.grants.contains_key(kind.name),
+            None => self.grants.keys().filter_map(|name| kind(name)).any(|kind| kind.many),
+        };
+        if is_granted { Ok(Named::Tools(pattern)) } else { Err(nothing()) }
     }
 }
 
@@ -172,7 +278,7 @@ mod tests {
         for (text, message) in [
             (
                 "\n[limit]\nfuel = 1",
-                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `secrets`",
+                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`",
             ),
             (
                 "[limits]\nfuel = -1",
@@ -212,8 +318,7 @@ mod tests {
     #[test]
     fn bad_flags_are_told_how_to_be_written() {
         for (bad, message) in [
-            (&["files"][..], "`--grant files` lacks `=`"),
-            (&["files="], "`--grant files=` lacks a name or a value"),
+            (&["files="][..], "`--grant files=` lacks a name or a value"),
             (&["=x"], "`--grant =x` lacks a name or a value"),
             (&["web=x"], "`--grant web=…` names no provider, only `files`"),
             (&["files=a", "files=b"], "`--grant files=…` is given twice"),
@@ -221,7 +326,44 @@ mod tests {
             let error = flags(bad).unwrap_err();
             assert_eq!(error.to_string(), message);
         }
-        let hint = flags(&["files"]).unwrap_err().hint();
-        assert_eq!(hint.as_deref(), Some("write it as `--grant files=DIR`"));
+        let nothing = parse("").unwrap().with_flags(&["files".to_owned()]).unwrap_err();
+        let message =
+            "`--grant files` names nothing that is granted: the configuration grants nothing";
+        assert_eq!(nothing.to_string(), message);
+        assert_eq!(nothing.hint().as_deref(), Some("`--grant files=DIR` grants it"));
+    }
+
+    #[test]
+    fn flags_without_a_value_narrow() {
+        let config = flags(&["files.read"]).unwrap();
+        assert_eq!(config.policy.only, Some(vec![Named::Tools("files.read".parse().unwrap())]));
+        let config = flags(&["files"]).unwrap();
+        assert_eq!(config.policy.only, Some(vec![Named::Kind("files".to_owned())]));
+        let strict = "flags_only_narrow = true\n[grants.files]\nroot = 'docs'";
+        let refused = parse(strict).unwrap().with_flags(&["files=/".to_owned()]).unwrap_err();
+        assert!(matches!(refused, ConfigError::FlagWidens { .. }), "{refused}");
+        assert_eq!(flags(&[]).unwrap().policy.only, None);
+    }
+
+    #[test]
+    fn rules_are_checked_when_they_are_read() {
+        let rules = "[[policy]]\ntool = 'files.*'\naction = 'ask'\ntimeout_ms = 5\n
+            [[policy]]\ntool = 'files.read'\naction = 'deny'\nwhen = { required = ['x'] }";
+        assert_eq!(parse(rules).unwrap().policy.rules_of("files.read").len(), 2);
+        for (rule, problem) in [
+            (
+                "action = 'deny'\ntimeout_ms = 5",
+                "rule 1 of `[[policy]]` has `timeout_ms`, which only",
+            ),
+            (
+                "action = 'ask'\ntimeout_ms = 0",
+                "rule 1 of `[[policy]]` has `timeout_ms` outside of",
+            ),
+            ("action = 'ask'\nwhen = { type = 'strin' }", "has a `when` that is not a JSON Schema"),
+            ("action = 'maybe'", "unknown variant `maybe`"),
+        ] {
+            let error = parse(&format!("[[policy]]\ntool = 'a.b'\n{rule}")).unwrap_err();
+            assert!(error.to_string().contains(problem), "{error}");
+        }
     }
 }

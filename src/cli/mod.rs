@@ -3,8 +3,11 @@
 //! Results go to stdout; progress, events and errors go to stderr.
 
 mod agents;
+mod approve;
 mod build;
 mod context;
+mod desk;
+mod execute;
 mod export;
 mod failure;
 mod init;
@@ -12,6 +15,7 @@ mod inspect;
 mod publish;
 mod render;
 mod replay;
+mod resume;
 mod revisions;
 mod run;
 mod runs;
@@ -33,6 +37,8 @@ pub mod exit {
     pub const RUN_ERROR: u8 = 3;
     /// A replay did not come out the same.
     pub const NOT_THE_SAME: u8 = 4;
+    /// The run waits for an approval, and was left.
+    pub const PAUSED: u8 = 5;
     /// The run was cancelled with Ctrl-C.
     pub const CANCELLED: u8 = 130;
 }
@@ -44,6 +50,7 @@ Exit codes:
   2    the command line is wrong
   3    the run ended as `error`
   4    a replay did not come out the same as the record
+  5    the run waits for an approval, and was left
   130  the run was cancelled with Ctrl-C";
 
 /// Runs AI agents as sealed WebAssembly components and re-enacts any run from its journal.
@@ -94,6 +101,10 @@ enum Verb {
     Revisions(revisions::Args),
     /// Run an agent and record it
     Run(run::Args),
+    /// Go on with a run that has stopped half-way
+    Resume(resume::Args),
+    /// Decide about a call that waits for a person
+    Approve(approve::Args),
     /// Run again from the journal alone, and prove that nothing differs
     Replay(replay::Args),
     /// Write a run and its revision into one file that can be replayed anywhere
@@ -159,6 +170,8 @@ impl Cli {
             Verb::Agents(args) => agents::run(args, global),
             Verb::Revisions(args) => revisions::run(args, global),
             Verb::Run(args) => block_on(run::run(args, global)),
+            Verb::Resume(args) => block_on(resume::run(args, global)),
+            Verb::Approve(args) => block_on(approve::run(args, global)),
             Verb::Replay(args) => block_on(replay::run(args, global)),
             Verb::Export(args) => export::run(args, global),
             Verb::Runs(args) => runs::run(args, global),

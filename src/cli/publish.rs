@@ -1,15 +1,16 @@
 //! `reenact publish`: store a revision, or point an agent at an older one.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::context::Context;
-use super::render::style;
+use super::render::{style, text};
 use super::target::{self, Source};
-use super::{Failure, Global, say, say_json};
-use crate::registry::Target;
-use crate::revision::{Digest, Revision};
+use super::{Failure, Global, note, say, say_json};
+use crate::registry::{RegistryError, RevisionRow, Target};
+use crate::revision::{Revision, asks, widening};
 use crate::runtime;
 
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,9 @@ pub struct Args {
     /// Only store the revision
     #[arg(long)]
     draft: bool,
+    /// Publish even if the revision asks for tools that the published one does not
+    #[arg(long)]
+    allow_new_tools: bool,
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
@@ -32,13 +36,36 @@ pub struct Args {
 
 pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
-    let (agent, digest) = match Source::of(&args.target) {
-        Source::Folder(dir) => store(&context, target::build_folder(&dir)?, !args.draft)?,
-        Source::File(path) => store(&context, target::read_file(&path)?, !args.draft)?,
-        Source::Registered(text) => point_at(&context, &text, args.draft)?,
+    let revision = match Source::of(&args.target) {
+        Source::Folder(dir) => target::build_folder(&dir)?,
+        Source::File(path) => target::read_file(&path)?,
+        Source::Registered(text) => {
+            let row = stored(&context, &text, args.draft)?;
+            // The bytes must be whole before anybody is pointed at them.
+            let revision = target::registered(&context, &row)?;
+            let widened = check_asks(&context, &revision, &args)?;
+            context.registry.publish(&row.agent, row.digest, runtime::now())?;
+            return report(&revision, &widened, &args);
+        }
     };
+    let revision = Arc::new(revision);
+    // A revision that no sandbox takes is not stored, and the first run starts at once.
+    context.executor()?.prepare(revision.clone())?;
+    let widened = if args.draft { vec![] } else { check_asks(&context, &revision, &args)? };
+    target::store(&context, &revision, !args.draft)?;
+    report(&revision, &widened, &args)
+}
+
+fn report(revision: &Revision, widened: &[String], args: &Args) -> Result<ExitCode, Failure> {
+    let (agent, digest) = (&revision.manifest.name, revision.digest);
     if args.json {
-        say_json(&json!({ "agent": agent, "revision": digest, "published": !args.draft }))?;
+        say_json(&json!({
+            "agent": agent,
+            "revision": digest,
+            "published": !args.draft,
+            "asks": asks(&revision.manifest),
+            "asksNew": widened,
+        }))?;
     } else {
         let done = if args.draft { "stored as a draft" } else { "published" };
         say(format!("{} {agent}@{digest}", style::good(done)));
@@ -46,19 +73,72 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn store(
-    context: &Context,
-    revision: Revision,
-    publish: bool,
-) -> Result<(String, Digest), Failure> {
-    let revision = std::sync::Arc::new(revision);
-    // A revision that no sandbox takes is not stored, and the first run starts at once.
-    context.executor()?.prepare(revision.clone())?;
-    target::store(context, &revision, publish)?;
-    Ok((revision.manifest.name.to_string(), revision.digest))
+/// Shows what the revision asks for, and lets somebody decide if that is more
+/// than the published one does. Answers what is new.
+fn check_asks(context: &Context, revision: &Revision, args: &Args) -> Result<Vec<String>, Failure> {
+    let manifest = &revision.manifest;
+    let all = asks(manifest);
+    let Some(published) = published(context, manifest.name.as_str())? else {
+        if !all.is_empty() {
+            note(format!("{} {}", style::label("asks for"), safe_list(&all)));
+        }
+        return Ok(vec![]);
+    };
+    let new = widening(&published.manifest, manifest);
+    let known: Vec<String> = all.into_iter().filter(|ask| !new.contains(ask)).collect();
+    if !known.is_empty() {
+        note(format!("{} {}", style::label("asks for"), safe_list(&known)));
+    }
+    if new.is_empty() {
+        return Ok(new);
+    }
+    note(format!(
+        "{} {}",
+        style::warn("asks for more than the published revision:"),
+        safe_list(&new)
+    ));
+    if args.allow_new_tools || (!args.json && is_confirmed()) {
+        return Ok(new);
+    }
+    Err(Failure::new(format!(
+        "`{}` asks for more than its published revision {}: {}",
+        manifest.name,
+        published.digest.short(),
+        safe_list(&new)
+    ))
+    .with_hint("`--allow-new-tools` publishes it all the same, `--draft` only stores it"))
 }
 
-fn point_at(context: &Context, text: &str, draft: bool) -> Result<(String, Digest), Failure> {
+/// The published revision of the agent. One that is damaged tells nothing, so
+/// everything is new then.
+fn published(context: &Context, agent: &str) -> Result<Option<Arc<Revision>>, Failure> {
+    let agent = match context.registry.agent(agent) {
+        Ok(agent) => agent,
+        Err(RegistryError::UnknownAgent { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    agent.published.map(|digest| target::registered_digest(context, digest)).transpose()
+}
+
+fn safe_list(asks: &[String]) -> String {
+    let asks: Vec<String> = asks.iter().map(|ask| text::line(ask, 200)).collect();
+    asks.join(", ")
+}
+
+/// Asks at the terminal; where there is none, nobody confirms anything.
+fn is_confirmed() -> bool {
+    use std::io::IsTerminal;
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return false;
+    }
+    note("publish it? [y]es or [n]o:");
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    read.is_ok() && matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+/// The stored revision that is to be published.
+fn stored(context: &Context, text: &str, draft: bool) -> Result<RevisionRow, Failure> {
     let target = Target::from(text);
     if target.prefix.is_none() {
         let newest = context.registry.agent(&target.agent)?.newest;
@@ -73,8 +153,5 @@ fn point_at(context: &Context, text: &str, draft: bool) -> Result<(String, Diges
         ))
         .with_hint("without `--draft` it becomes the published revision"));
     }
-    // The bytes must be whole before anybody is pointed at them.
-    target::registered(context, &row)?;
-    context.registry.publish(&row.agent, row.digest, runtime::now())?;
-    Ok((row.agent, row.digest))
+    Ok(row)
 }

@@ -13,6 +13,7 @@ use super::context::Context;
 use super::render::replay::Report;
 use super::render::run::Recorded;
 use super::render::{style, text};
+use super::target::registered_digest;
 use super::{Failure, Global, exit, note, say, say_json};
 use crate::journal::{Damage, Encoded, PortableRun};
 use crate::revision::{Digest, Revision};
@@ -58,7 +59,7 @@ async fn one(target: &str, args: &Args, global: &Global) -> Result<ExitCode, Fai
     let context = Context::open(global)?;
     let row = context.storage.run_by_prefix(target)?;
     let executor = context.executor()?;
-    let revision = open_revision(&context, row.revision)?;
+    let revision = registered_digest(&context, row.revision)?;
     let prepared = executor.prepare(revision)?;
     let report = replay_row(&context, &executor, &prepared, &row).await?;
     finish(&report, args)
@@ -79,10 +80,6 @@ async fn file(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
     let recorded = Recorded::read(&run.journal)?;
     let report = replay_journal(&executor, &prepared, run.journal, &recorded.started.run).await?;
     finish(&report, args)
-}
-
-fn open_revision(context: &Context, digest: Digest) -> Result<Arc<Revision>, Failure> {
-    Ok(Arc::new(Revision::open(context.registry.read(digest)?)?))
 }
 
 async fn replay_row(
@@ -150,7 +147,7 @@ async fn all(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         bar.set_message(row.id.clone());
         let prepared = revisions.entry(row.revision).or_insert_with(|| {
             let prepare =
-                || Ok::<_, Failure>(executor.prepare(open_revision(&context, row.revision)?)?);
+                || Ok::<_, Failure>(executor.prepare(registered_digest(&context, row.revision)?)?);
             prepare().map_err(|failure| failure.one_line())
         });
         let outcome = match prepared {

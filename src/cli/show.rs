@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use super::context::Context;
+use super::desk;
 use super::render::entry::{Lines, terminal_width};
+use super::render::pending::pending;
 use super::render::run::{Recorded, explain, sources, status, value_of};
 use super::render::table::pairs;
 use super::render::{style, text};
@@ -62,6 +64,10 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let mut lines = Lines::new(width);
     for line in recorded.entries.iter().filter_map(|entry| lines.line(entry)) {
         say(line);
+    }
+    for pending in pending(&recorded.entries) {
+        say(desk::ask(&pending.question(&row.id)));
+        say(format!("decide: {}", global.again(&format!("approve {}", row.id))));
     }
     match recorded.ended().map(|ended| &ended.outcome) {
         None => {}

@@ -9,7 +9,7 @@ use super::render::style;
 use super::{Failure, note};
 use crate::build::{self, BuildOutput};
 use crate::registry::Target;
-use crate::revision::{MAX_COMPONENT_BYTES, Revision};
+use crate::revision::{Digest, MAX_COMPONENT_BYTES, Revision};
 use crate::runtime;
 use crate::storage::RevisionRow;
 
@@ -71,8 +71,12 @@ impl Resolved {
 
 /// Reads a stored revision; its bytes are verified against its digest.
 pub fn registered(context: &Context, row: &RevisionRow) -> Result<Arc<Revision>, Failure> {
-    let bytes = context.registry.read(row.digest)?;
-    Ok(Arc::new(Revision::open(bytes)?))
+    registered_digest(context, row.digest)
+}
+
+/// As [`registered`], by its whole digest.
+pub fn registered_digest(context: &Context, digest: Digest) -> Result<Arc<Revision>, Failure> {
+    Ok(Arc::new(Revision::open(context.registry.read(digest)?)?))
 }
 
 /// Stores a revision and answers whether it is new.

@@ -31,14 +31,20 @@ pub fn spinner() -> ProgressBar {
     bar
 }
 
-/// Prints entries as they become durable, until the run is over.
-pub async fn print(mut entries: UnboundedReceiver<Arc<Encoded>>, form: Events) {
-    let spinner = match form {
-        Events::Pretty => spinner(),
-        Events::Ndjson | Events::None => ProgressBar::hidden(),
-    };
+/// Prints entries as they become durable, until the run is over. Those that are
+/// `known` were shown before.
+pub async fn print(
+    mut entries: UnboundedReceiver<Arc<Encoded>>,
+    form: Events,
+    spinner: ProgressBar,
+    known: Vec<Entry>,
+) {
     let mut lines = Lines::new(terminal_width());
     let mut under_way = BTreeSet::new();
+    for entry in &known {
+        let _ = lines.line(entry);
+        note_call(&mut under_way, &entry.body);
+    }
     while let Some(encoded) = entries.recv().await {
         match form {
             Events::None => {}
@@ -53,11 +59,7 @@ pub async fn print(mut entries: UnboundedReceiver<Arc<Encoded>>, form: Events) {
                 {
                     spinner.suspend(|| note(line));
                 }
-                match &entry.body {
-                    Body::ToolCalled(call) => drop(under_way.insert(call.call)),
-                    Body::ToolAnswered(answer) => drop(under_way.remove(&answer.call)),
-                    _ => {}
-                }
+                note_call(&mut under_way, &entry.body);
                 let message = match under_way.first() {
                     Some(call) => format!("tool_call {}", lines.under_way(*call)),
                     None => format!("running, fuel {}", text::fuel(entry.fuel)),
@@ -67,6 +69,14 @@ pub async fn print(mut entries: UnboundedReceiver<Arc<Encoded>>, form: Events) {
         }
     }
     spinner.finish_and_clear();
+}
+
+fn note_call(under_way: &mut BTreeSet<u64>, body: &Body) {
+    match body {
+        Body::ToolCalled(call) => drop(under_way.insert(call.call)),
+        Body::ToolAnswered(answer) => drop(under_way.remove(&answer.call)),
+        _ => {}
+    }
 }
 
 /// The entry that ends a failed run; the error is printed whole after the run.

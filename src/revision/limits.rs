@@ -22,11 +22,11 @@ pub struct LimitInfo {
 }
 
 macro_rules! limits {
-    ($($(#[doc = $doc:literal])+ $name:ident = $default:expr, at most $ceiling:expr;)+) => {
+    ($($(#[doc = $doc:literal])+ $(#[serde $serde:tt])? $name:ident = $default:expr, at most $ceiling:expr;)+) => {
         /// The limits that one run has.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub struct Limits { $($(#[doc = $doc])+ pub $name: u64,)+ }
+        pub struct Limits { $($(#[doc = $doc])+ $(#[serde $serde])? pub $name: u64,)+ }
 
         /// Limits as somebody wrote them down: what is absent is not said.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ macro_rules! limits {
                 ceiling: $ceiling,
                 meaning: concat!($($doc),+),
             },)+];
+
+            /// A limit that is this high limits nothing.
+            pub const UNLIMITED: u64 = UNLIMITED;
 
             pub const DEFAULT: Self = Self { $($name: $default,)+ };
 
@@ -87,6 +90,17 @@ pub struct InvalidLimit {
     pub ceiling: u64,
 }
 
+/// What a limit is to a journal that was written before there was one.
+const UNLIMITED: u64 = 1 << 53;
+
+fn unlimited() -> u64 {
+    UNLIMITED
+}
+
+fn is_unlimited(limit: &u64) -> bool {
+    *limit == UNLIMITED
+}
+
 limits! {
     /// instructions that the guest may execute
     fuel = 10_000_000_000, at most 1 << 53;
@@ -124,6 +138,12 @@ limits! {
     sources = 1_000, at most 100_000;
     /// bytes of the whole journal
     journal_bytes = 256 * MIB, at most 4 * GIB;
+    /// tokens that models may read and write
+    #[serde(default = "unlimited", skip_serializing_if = "is_unlimited")]
+    model_tokens = 1_000_000, at most UNLIMITED;
+    /// millionths of the price table's unit that models may cost
+    #[serde(default = "unlimited", skip_serializing_if = "is_unlimited")]
+    model_cost_micros = UNLIMITED, at most UNLIMITED;
 }
 
 #[cfg(test)]

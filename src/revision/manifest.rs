@@ -359,6 +359,11 @@ impl ToolPattern {
         self.0.split('.').next().unwrap_or_default()
     }
 
+    /// Whether every tool of the other pattern is one of this.
+    pub fn covers(&self, other: &Self) -> bool {
+        self == other || (!other.0.ends_with(".*") && self.matches(&other.0))
+    }
+
     /// Whether the pattern covers the tool of this name.
     pub fn matches(&self, name: &str) -> bool {
         match self.0.strip_suffix('*') {

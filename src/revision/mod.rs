@@ -1,5 +1,6 @@
 //! The sealed revision: its digest, its manifest and its limits. Plain values, no I/O.
 
+mod asks;
 mod component;
 mod digest;
 mod limits;
@@ -7,6 +8,7 @@ mod manifest;
 mod schema;
 mod seal;
 
+pub use asks::{asks, widening};
 pub use component::{MAX_COMPONENT_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS};
 pub use digest::{Digest, InvalidDigest};
 pub use limits::{InvalidLimit, LimitInfo, Limits, SomeLimits};

@@ -1,5 +1,7 @@
 //! Interruption from outside: cancels and the deadline.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -30,6 +32,8 @@ pub struct Control {
     cancelled: watch::Receiver<bool>,
     /// `None` for a replay, which neither is cancelled nor runs late.
     deadline: Option<Micros>,
+    /// Time that does not count, in microseconds: that of people.
+    extended: Arc<AtomicU64>,
 }
 
 impl Control {
@@ -37,13 +41,13 @@ impl Control {
     pub fn live(started: Micros, limit_ms: u64) -> (Canceller, Self) {
         let (sender, cancelled) = watch::channel(false);
         let at = started.saturating_add(limit_ms.saturating_mul(1_000));
-        (Canceller(sender), Self { cancelled, deadline: Some(at) })
+        (Canceller(sender), Self { cancelled, deadline: Some(at), extended: Arc::default() })
     }
 
     /// For a replay: nothing interrupts it but its record.
     pub fn none() -> Self {
         let (_, cancelled) = watch::channel(false);
-        Self { cancelled, deadline: None }
+        Self { cancelled, deadline: None, extended: Arc::default() }
     }
 
     /// Whether the run should end now.
@@ -51,28 +55,40 @@ impl Control {
         if *self.cancelled.borrow() {
             return Some(Interrupt::Cancelled);
         }
-        let deadline = self.deadline?;
+        let deadline = self.deadline()?;
         (system::now() >= deadline).then_some(Interrupt::Deadline)
+    }
+
+    /// Puts off the deadline.
+    pub fn extend(&self, micros: Micros) {
+        self.extended.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    fn deadline(&self) -> Option<Micros> {
+        Some(self.deadline?.saturating_add(self.extended.load(Ordering::Relaxed)))
+    }
+
+    /// Waits until somebody cancels the run.
+    pub async fn cancelled(&self) -> Interrupt {
+        let mut cancelled = self.cancelled.clone();
+        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+            // Nobody can cancel any more.
+            std::future::pending::<()>().await;
+        }
+        Interrupt::Cancelled
     }
 
     /// Waits until the run should end.
     pub async fn interrupted(&self) -> Interrupt {
-        let mut cancelled = self.cancelled.clone();
-        let cancel = async {
-            if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
-                // Nobody can cancel any more.
-                std::future::pending::<()>().await;
-            }
-        };
         let deadline = async {
-            match self.deadline {
+            match self.deadline() {
                 Some(deadline) => until(deadline).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            () = cancel => Interrupt::Cancelled,
+            cancelled = self.cancelled() => cancelled,
             () = deadline => Interrupt::Deadline,
         }
     }
@@ -102,7 +118,7 @@ impl Interrupt {
 }
 
 /// Waits until the system's clock shows `time`, also if the clock is set meanwhile.
-async fn until(time: Micros) {
+pub(super) async fn until(time: Micros) {
     /// How long a change of the clock can go unnoticed.
     const CHECK_CLOCK: Duration = Duration::from_secs(60);
     loop {

@@ -26,10 +26,10 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Bytes that may wait for the database before the guest has to wait too.
 const MAX_PENDING: u64 = 4 << 20;
 
-/// A run whose first entry is durable.
+/// A run that this process holds, and what is durable of it.
 pub struct DurableRun {
     appender: Arc<Appender>,
-    first: Encoded,
+    recorded: Vec<Encoded>,
     heartbeat: AbortHandle,
 }
 
@@ -49,9 +49,32 @@ impl DurableRun {
             pending: false,
         };
         let appender = storage.create_run(row, run.first.clone(), follower).await?;
+        Ok(Self::hold(appender, vec![run.first.clone()]))
+    }
+
+    /// Takes over a run that has not ended and that nobody holds. The follower
+    /// gets what is new.
+    pub async fn resume(
+        storage: &Storage,
+        run: &str,
+        follower: Option<Follower>,
+    ) -> Result<Self, StorageError> {
+        let now = system::now();
+        let appender = storage.take_over(run, now, lease_from(now), follower).await?;
+        // Read only now, when nobody else can write any more.
+        let recorded = storage.entries(run)?;
+        Ok(Self::hold(appender, recorded))
+    }
+
+    fn hold(appender: Appender, recorded: Vec<Encoded>) -> Self {
         let appender = Arc::new(appender);
         let heartbeat = tokio::spawn(renew(Arc::clone(&appender))).abort_handle();
-        Ok(Self { appender, first: run.first.clone(), heartbeat })
+        Self { appender, recorded, heartbeat }
+    }
+
+    /// What was durable when this process began to hold the run.
+    pub fn recorded(&self) -> &[Encoded] {
+        &self.recorded
     }
 
     /// Executes the run to its end, which is durable when this returns.
@@ -63,7 +86,7 @@ impl DurableRun {
         control: Control,
     ) -> Result<Ran, Fault> {
         let recorder = Box::new(Database(Arc::clone(&self.appender)));
-        let journal = Journal::open(vec![self.first.clone()], recorder);
+        let journal = Journal::open(self.recorded.clone(), recorder);
         let result = executor.execute(prepared, journal, Some(tools), control).await;
         if result.is_err() {
             // Nobody has to wait for a lease that is of no more use.

@@ -164,6 +164,8 @@ impl Executor {
             log_bytes: counts.log_bytes,
             output_bytes,
             journal_bytes: effects.tape().bytes(),
+            model_tokens: counts.model_tokens,
+            model_cost_micros: counts.model_cost_micros,
         };
         close(effects, Ended { outcome, used, interrupted_at }, finished.fuel).await
     }

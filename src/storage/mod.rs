@@ -11,6 +11,7 @@
 
 mod agents;
 mod appender;
+mod approvals;
 mod error;
 mod migrations;
 mod open;
@@ -28,6 +29,7 @@ use tokio::sync::oneshot;
 
 pub use agents::{AgentRow, RevisionRow};
 pub use appender::{Appender, Ending, Follower};
+pub use approvals::ApprovalRow;
 use error::Failure;
 pub use error::StorageError;
 pub use runs::{NewRun, RunFilter, RunRow, RunStatus};

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use serde_json::{Map, Value};
 use tokio::task::{JoinError, JoinSet};
 
+use super::approval::{Approver, Decided, Question, Reply};
 use super::catalogue::{Catalogue, GrantError};
 use super::context::{Budget, CallContext, Report, Watcher};
+use super::policy::{Judgement, Policy, judge};
 use super::vault::Vault;
 use super::{Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec, clip};
-use crate::journal::{Answer, Attempt, GrantedTool, ToolOutput, Usage};
+use crate::journal::{Answer, Approval, Attempt, GrantedTool, ToolOutput, Usage};
 use crate::json::Json;
 use crate::revision::{Digest, Limits, Schema};
 
@@ -53,6 +55,8 @@ impl From<&Limits> for ToolLimits {
 /// A tool that is ready to be called.
 pub(super) struct Tool {
     spec: ToolSpec,
+    /// Of the schema.
+    digest: Digest,
     arguments: Schema,
     provider: Arc<dyn Provider>,
 }
@@ -75,7 +79,7 @@ impl Tool {
         }
         let arguments = Schema::compile(&spec.parameters)
             .map_err(|cause| refuse(format!("has an unusable schema: {cause}")))?;
-        Ok(Self { spec, arguments, provider })
+        Ok(Self { digest: schema_digest(&spec.parameters), spec, arguments, provider })
     }
 
     pub(super) fn spec(&self) -> &ToolSpec {
@@ -141,7 +145,20 @@ pub struct RunTools {
     asks: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     limits: ToolLimits,
     needs: Arc<Map<String, Value>>,
+    policy: Arc<Policy>,
+    approver: Option<Arc<dyn Approver>>,
     watcher: Option<Watcher>,
+}
+
+/// Whether a call can be made as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vetted {
+    Ready,
+    /// A person has to decide first, and has so long to do it.
+    Ask {
+        timeout_ms: u64,
+    },
+    Refused(ToolError),
 }
 
 /// A call that a run makes.
@@ -163,13 +180,33 @@ pub struct Called {
     pub attempts: Vec<Attempt>,
 }
 
+impl Called {
+    /// An answer for which no tool was reached.
+    pub fn of(answer: Answer) -> Self {
+        Self { answer, usage: None, attempts: Vec::new() }
+    }
+}
+
 impl RunTools {
     pub(super) fn new(
         catalogue: Catalogue,
         asks: Arc<dyn Fn(&str) -> bool + Send + Sync>,
         limits: ToolLimits,
     ) -> Self {
-        Self { catalogue, asks, limits, needs: Arc::default(), watcher: None }
+        let (needs, policy) = (Arc::default(), Arc::default());
+        Self { catalogue, asks, limits, needs, policy, approver: None, watcher: None }
+    }
+
+    /// Holds the run to what the operator says about tools.
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = Arc::new(policy);
+        self
+    }
+
+    /// Asks this about calls that a person has to decide. Without it they are denied.
+    pub fn with_approver(mut self, approver: Arc<dyn Approver>) -> Self {
+        self.approver = Some(approver);
+        self
     }
 
     /// Hands providers what the manifest says under `[needs]`.
@@ -193,14 +230,55 @@ impl RunTools {
             read_only: spec.read_only,
             idempotent: spec.idempotent,
             schema: Some(schema_digest(&spec.parameters)),
-            rules: Vec::new(),
+            rules: self.policy.rules_of(&spec.name),
         };
         self.catalogue
             .specs()
             .into_iter()
-            .filter(|spec| (self.asks)(&spec.name))
+            .filter(|spec| self.is_granted(&spec.name))
             .map(granted)
             .collect()
+    }
+
+    /// Whether the host has a provider of that name.
+    pub fn has_provider(&self, name: &str) -> bool {
+        self.catalogue.has_provider(name)
+    }
+
+    /// Digest of the tool's schema as it is now, if the run may call it now.
+    pub fn schema_of(&self, name: &str) -> Option<Digest> {
+        let tool = self.catalogue.find(name, (self.asks)(name), &self.policy).ok()?;
+        Some(tool.digest)
+    }
+
+    fn is_granted(&self, name: &str) -> bool {
+        self.catalogue.find(name, (self.asks)(name), &self.policy).is_ok()
+    }
+
+    /// Whether a call of a granted tool can be made under the rules that were
+    /// recorded when the run started.
+    pub fn vet(&self, granted: &GrantedTool, arguments: &str) -> Vetted {
+        if granted.rules.is_empty() {
+            return Vetted::Ready;
+        }
+        let checked = self.admit(&granted.name, arguments).and_then(|tool| tool.check(arguments));
+        match checked.map(|arguments| judge(&granted.name, &granted.rules, &arguments)) {
+            Ok(Judgement::Allow) => Vetted::Ready,
+            Ok(Judgement::Ask { timeout_ms }) => Vetted::Ask { timeout_ms },
+            Ok(Judgement::Deny { why }) => Vetted::Refused(error(ToolErrorCode::Denied, why)),
+            Err(refusal) => Vetted::Refused(refusal),
+        }
+    }
+
+    /// Asks a person about a call.
+    pub fn ask(&self, question: Question) -> BoxFuture<'static, Reply> {
+        match &self.approver {
+            Some(approver) => approver.ask(question),
+            None => {
+                let decision = Approval::Denied("there is nobody to ask".to_owned());
+                ready(Reply::Decided(Decided { decision, by: String::new() })).boxed()
+            }
+        }
     }
 
     /// Makes a call. Needs a tokio runtime. Whoever drops the future abandons the call.
@@ -248,7 +326,7 @@ impl RunTools {
             let why = format!("the arguments have {bytes} bytes, but `argument_bytes` is {max}");
             return Err(error(ToolErrorCode::TooLarge, why));
         }
-        self.catalogue.find(name, (self.asks)(name))
+        self.catalogue.find(name, (self.asks)(name), &self.policy)
     }
 }
 

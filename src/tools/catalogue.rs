@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::call::{RunTools, Tool, ToolLimits, error};
-use super::policy::{Decision, Standing, decide};
+use super::policy::{Decision, Policy, Standing, decide};
 use super::vault::Vault;
 use super::{
     Grant, OpenError, Opening, Provider, ToolError, ToolErrorCode, ToolSpec, kind, kind_names,
@@ -43,6 +43,8 @@ fn from_file(file: &Option<PathBuf>) -> String {
 pub struct Catalogue {
     /// By provider, then by full name.
     providers: Arc<BTreeMap<String, BTreeMap<String, Arc<Tool>>>>,
+    /// The kind that opened each provider, where that has another name.
+    kinds: Arc<BTreeMap<String, &'static str>>,
     vault: Vault,
 }
 
@@ -55,7 +57,7 @@ impl Catalogue {
         wanted: &(dyn Fn(&str) -> bool + Send + Sync),
     ) -> Result<Self, GrantError> {
         let opening = Opening { vault: &vault, wanted };
-        let mut providers = BTreeMap::new();
+        let (mut providers, mut kinds) = (BTreeMap::new(), BTreeMap::new());
         for (name, grant) in grants {
             let kind = kind(name).ok_or_else(|| GrantError::UnknownKind { name: name.clone() })?;
             let failed = |cause| GrantError::Open {
@@ -67,13 +69,14 @@ impl Catalogue {
                 cause,
             };
             for (provider, opened) in (kind.open)(grant, &opening).await.map_err(failed)? {
+                kinds.insert(provider.clone(), kind.name);
                 if providers.insert(provider.clone(), opened).is_some() {
                     let why = format!("there is another provider of the name `{provider}`");
                     return Err(failed(OpenError::Other(why)));
                 }
             }
         }
-        Ok(Self { vault: vault.clone(), ..Self::of(providers)? })
+        Ok(Self { kinds: Arc::new(kinds), vault: vault.clone(), ..Self::of(providers)? })
     }
 
     /// A catalogue of providers that are already open, for hosts that bring
@@ -88,7 +91,7 @@ impl Catalogue {
             }
             all.insert(name, tools);
         }
-        Ok(Self { providers: Arc::new(all), vault: Vault::default() })
+        Ok(Self { providers: Arc::new(all), ..Self::default() })
     }
 
     /// The secrets that are kept out of what tools answer.
@@ -112,17 +115,34 @@ impl Catalogue {
         RunTools::new(self.clone(), Arc::new(asks), limits)
     }
 
+    pub(super) fn has_provider(&self, name: &str) -> bool {
+        self.providers.contains_key(name)
+    }
+
+    /// The kind of the provider before the dot.
+    pub(super) fn kind_of<'a>(&'a self, provider: &'a str) -> &'a str {
+        self.kinds.get(provider).copied().unwrap_or(provider)
+    }
+
     fn tools(&self) -> impl Iterator<Item = &Arc<Tool>> {
         self.providers.values().flat_map(BTreeMap::values)
     }
 
-    /// The tool of that name, if a run may call it.
-    pub(super) fn find(&self, name: &str, asked: bool) -> Result<Arc<Tool>, ToolError> {
+    /// The tool of that name, if a run may call it whose manifest asks for it or
+    /// not and that is under this policy.
+    pub(super) fn find(
+        &self,
+        name: &str,
+        asked: bool,
+        policy: &Policy,
+    ) -> Result<Arc<Tool>, ToolError> {
         let provider = name.split_once('.').map_or(name, |(provider, _)| provider);
         let tools = self.providers.get(provider);
         let tool = tools.and_then(|tools| tools.get(name));
         let others: Vec<&str>;
         let standing = match (tool, tools) {
+            (Some(_), _) if !policy.names(self.kind_of(provider), name) => Standing::NotNamed,
+            (Some(_), _) if policy.forbids(name) => Standing::Forbidden,
             (Some(_), _) => Standing::Granted,
             (None, Some(tools)) => {
                 others = tools.keys().map(String::as_str).collect();

@@ -6,6 +6,7 @@
 //! [`policy`] decides. Nothing here records anything and nothing here knows
 //! whether a run is live: a replay does not come this far.
 
+mod approval;
 mod call;
 mod catalogue;
 mod context;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-pub use call::{Call, Called, RunTools, ToolLimits};
+pub use approval::{Approver, Decided, Question, Reply};
+pub use call::{Call, Called, RunTools, ToolLimits, Vetted};
 pub use catalogue::{Catalogue, GrantError};
 pub use context::{Budget, CallContext, Report, Watcher};
 pub use vault::{Secret, UnknownSecret, Vault};
@@ -104,6 +106,8 @@ pub struct Kind {
     pub flag_value: &'static str,
     /// The keys that its table may have.
     pub keys: &'static [&'static str],
+    /// It opens providers of any names, not only one of its own name.
+    pub many: bool,
     pub open: for<'a> fn(&'a Grant, &'a Opening<'a>) -> BoxFuture<'a, Opened>,
 }
 

@@ -36,6 +36,14 @@ fn endless(limits: &mut Limits) {
 
 fn roomy(_: &mut Limits) {}
 
+fn few_tokens(limits: &mut Limits) {
+    limits.model_tokens = 35;
+}
+
+fn little_money(limits: &mut Limits) {
+    limits.model_cost_micros = 250;
+}
+
 type Change = fn(&mut Limits);
 
 /// Runs under these limits and replays. A run that is to be cancelled is
@@ -117,6 +125,9 @@ fn deeds() -> Vec<(ErrorCode, Value, Change, &'static str)> {
         (PayloadTooLarge, json!({ "do": "big-arguments", "n": 90 }), roomy, "one host call"),
         (JournalTooLarge, json!({ "do": "events" }), full, "the journal outgrew 20000 bytes"),
         (JournalTooLarge, json!({ "do": "tool-calls" }), full, "the journal outgrew 20000 bytes"),
+        (TooManyTokens, json!({ "do": "tool-calls" }), few_tokens, "models used 40 tokens"),
+        (TooManyTokens, json!({ "do": "calls-at-once", "n": 4 }), few_tokens, "the limit is 35"),
+        (TooExpensive, json!({ "do": "tool-calls" }), little_money, "models cost 300 millionths"),
     ]
 }
 
@@ -191,6 +202,12 @@ fn tiny_deeds() -> Vec<(ErrorCode, Parts<'static>, Change)> {
             (call $emit (i32.const 52) (i32.const 4) (i32.const 2048) (i32.const 90000000))
             unreachable") }, roomy),
         (JournalTooLarge, does(emits), full),
+        (TooManyTokens, does("(loop
+            (call $call_all (i32.const 96) (i32.const 3) (i32.const 512)) (br 0))
+            unreachable"), few_tokens),
+        (TooExpensive, does("(loop
+            (call $call_all (i32.const 96) (i32.const 3) (i32.const 512)) (br 0))
+            unreachable"), little_money),
     ]
 }
 
@@ -244,4 +261,15 @@ async fn large_answers_fill_the_journal() {
     let used = record.ran.ended.used;
     assert!(used.journal_bytes <= 1 << 20 && used.tool_calls == 11, "{used:?}");
     lab.proves(&record).await;
+}
+
+#[tokio::test]
+async fn a_spent_budget_leaves_what_it_was_spent_on() {
+    let lab = Lab::new();
+    let input = json!({ "do": "tool-calls" });
+    let record = ends(&lab, &guest("hostile"), input, TooManyTokens, few_tokens).await;
+    let details = record.error().details.as_ref().unwrap().to_value();
+    assert_eq!(details["partial"], json!([{ "entries": ["a.md", "b.md"] }]));
+    let used = record.ran.ended.used;
+    assert_eq!((used.model_tokens, used.model_cost_micros), (40, 400));
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use reenact::tools::{CallContext, Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec};
+use reenact::tools::{
+    CallContext, Provider, Source, Success, ToolError, ToolErrorCode, ToolSpec, Usage,
+};
 use serde_json::{Value, json};
 
 /// Bytes that one `files.read` answers.
@@ -60,8 +62,13 @@ impl Provider for Library {
         &self,
         tool: &str,
         arguments: Value,
-        _: CallContext,
+        context: CallContext,
     ) -> BoxFuture<'static, Result<Success, ToolError>> {
+        if tool == "files.list" {
+            // As if it were a model.
+            let cost_micros = Some(100);
+            context.report.used(Usage { input_tokens: 7, output_tokens: 3, cost_micros });
+        }
         self.asked.lock().unwrap().push(format!("{tool} {arguments}"));
         let tool = tool.to_owned();
         async move {

@@ -52,6 +52,9 @@ pub fn lies(body: &Body) -> Vec<Lie> {
             "name": |called| called.name = "files.list_".to_owned(),
             "arguments": |called| other(&mut called.arguments)),
         Body::ToolAnswered(_) => lie!(ToolAnswered, "call": |answered| answered.call += 100),
+        // Whose call it is; what people say comes from outside.
+        Body::ApprovalAsked(_) => lie!(ApprovalAsked, "call": |asked| asked.call += 100),
+        Body::ApprovalAnswered(_) => lie!(ApprovalAnswered, "call": |decided| decided.call += 100),
         Body::SleepStarted(_) => lie!(SleepStarted, "until": |sleep| sleep.until += 1),
         Body::Ended(ended) => {
             lie!(Ended,
@@ -62,6 +65,8 @@ pub fn lies(body: &Body) -> Vec<Lie> {
             "log bytes": |ended| ended.used.log_bytes += 1,
             "output bytes": |ended| ended.used.output_bytes += 1,
             "journal bytes": |ended| ended.used.journal_bytes += 1,
+            "tokens": |ended| ended.used.model_tokens += 1,
+            "cost": |ended| ended.used.model_cost_micros += 1,
             "place": |ended| ended.interrupted_at = Some(reenact::journal::Place::Yield(1)),
             "outcome": |ended| ended.outcome = Outcome::Done(Output {
                 content: Content::Document("forged".to_owned()), sources: vec![],

@@ -90,6 +90,13 @@ fn table() -> Vec<Row> {
         ),
         sources,
         hostile("journal_bytes", 5_000, json!({ "do": "events" }), Error(JournalTooLarge)),
+        hostile("model_tokens", 25, json!({ "do": "tool-calls", "n": 3 }), Error(TooManyTokens)),
+        hostile(
+            "model_cost_micros",
+            250,
+            json!({ "do": "tool-calls", "n": 3 }),
+            Error(TooExpensive),
+        ),
     ]
 }
 
@@ -282,10 +289,10 @@ fn a_configuration_caps_every_limit() {
         let entry = |line| serde_json::from_str::<Entry>(line).unwrap();
         let entries: Vec<Entry> = said.stdout.lines().map(entry).collect();
         match limit {
-            // No tool of the command line is so slow.
-            "tool_timeout_ms" => {
+            // No tool that reads files is so slow, or costs anything.
+            "tool_timeout_ms" | "model_tokens" | "model_cost_micros" => {
                 let Body::Started(started) = &entries[0].body else { panic!() };
-                assert_eq!(started.limits.tool_timeout_ms, low);
+                assert_eq!(value(&started.limits, limit), low);
             }
             _ => row.check(&entries),
         }
@@ -305,6 +312,8 @@ async fn what_reaches_a_limit_and_no_more_is_done() {
         ("calls_at_once", 2, json!({ "do": "calls-at-once", "n": 2 })),
         ("handles", 20, json!({ "do": "pollables", "n": 10 })),
         ("log_lines", 4, json!({ "do": "stdout" })),
+        ("model_tokens", 30, json!({ "do": "tool-calls", "n": 3 })),
+        ("model_cost_micros", 300, json!({ "do": "tool-calls", "n": 3 })),
     ] {
         let limited = Limits::effective(&some_limits(&[(limit, exactly)]), &SomeLimits::default());
         assert_ne!(limited, all);

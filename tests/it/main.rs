@@ -1,5 +1,6 @@
 //! The integration tests, in one binary.
 
+mod approvals;
 mod cache;
 mod command_line;
 mod crash;

@@ -109,18 +109,18 @@ fn ended() -> impl Strategy<Value = Body> {
     let error = error.prop_map(|(code, message, details, backtrace)| {
         Outcome::Error(RunError { code, message, details, backtrace })
     });
-    (prop_oneof![done, error], any::<[u64; 7]>(), any::<Option<(bool, u64)>>()).prop_map(
+    (prop_oneof![done, error], any::<[u64; 9]>(), any::<Option<(bool, u64)>>()).prop_map(
         |(outcome, used, place)| {
-            let [memory_bytes, table_elements, events, tool_calls, log_bytes, output_bytes, rest] =
-                used;
             let used = Used {
-                memory_bytes,
-                table_elements,
-                events,
-                tool_calls,
-                log_bytes,
-                output_bytes,
-                journal_bytes: rest,
+                memory_bytes: used[0],
+                table_elements: used[1],
+                events: used[2],
+                tool_calls: used[3],
+                log_bytes: used[4],
+                output_bytes: used[5],
+                journal_bytes: used[6],
+                model_tokens: used[7],
+                model_cost_micros: used[8],
             };
             let interrupted_at = place.map(|(is_yield, n)| match is_yield {
                 true => Place::Yield(n),

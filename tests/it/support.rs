@@ -13,9 +13,10 @@ use reenact::journal::{
 };
 use reenact::revision::{Limits, Manifest, Revision, seal};
 use reenact::runtime::{
-    Canceller, Control, Executor, Journal, Memory, NewRun, Prepared, Ran, Replay,
+    Canceller, Control, Executor, Fault, Journal, Memory, NewRun, Prepared, Ran, Replay,
 };
-use reenact::tools::{Catalogue, Grant, Provider, RunTools, ToolLimits, Vault};
+use reenact::tools::policy::Policy;
+use reenact::tools::{Approver, Catalogue, Grant, Provider, RunTools, ToolLimits, Vault};
 use serde_json::Value;
 
 /// The checkout.
@@ -83,6 +84,8 @@ impl Lab {
             limits,
             seed: None,
             catalogue: Catalogue::default(),
+            policy: Policy::default(),
+            approver: None,
             at_start: Box::new(|_| {}),
         }
     }
@@ -116,6 +119,8 @@ pub struct Start<'a> {
     limits: Limits,
     seed: Option<[u8; 32]>,
     catalogue: Catalogue,
+    policy: Policy,
+    approver: Option<Arc<dyn Approver>>,
     at_start: Box<dyn FnOnce(Canceller) + Send>,
 }
 
@@ -151,6 +156,23 @@ impl Start<'_> {
         self
     }
 
+    /// What the operator says about calls, as JSON rules: `tool`, `action`, `when`, `timeout_ms`.
+    pub fn rules(mut self, rules: Value) -> Self {
+        for rule in rules.as_array().unwrap() {
+            let mut rule = rule.clone();
+            let tool = rule.as_object_mut().unwrap().remove("tool").unwrap();
+            let tool = tool.as_str().unwrap().parse().unwrap();
+            self.policy.rules.push((tool, serde_json::from_value(rule).unwrap()));
+        }
+        self
+    }
+
+    /// Who is asked about calls that a person has to decide.
+    pub fn approver(mut self, approver: Arc<dyn Approver>) -> Self {
+        self.approver = Some(approver);
+        self
+    }
+
     /// Called with the run's canceller just before it starts.
     pub fn at_start(mut self, act: impl FnOnce(Canceller) + Send + 'static) -> Self {
         self.at_start = Box::new(act);
@@ -160,7 +182,12 @@ impl Start<'_> {
     pub fn tools(&self) -> RunTools {
         let revision = Arc::clone(&self.revision);
         let asks = move |name: &str| revision.manifest.asks_for(name);
-        self.catalogue.for_run(asks, ToolLimits::from(&self.limits))
+        let tools = self.catalogue.for_run(asks, ToolLimits::from(&self.limits));
+        let tools = tools.with_policy(self.policy.clone());
+        match &self.approver {
+            Some(approver) => tools.with_approver(Arc::clone(approver)),
+            None => tools,
+        }
     }
 
     /// Runs to the end.
@@ -188,11 +215,22 @@ impl Lab {
         tools: RunTools,
         control: Control,
     ) -> Record {
+        let (journal, ran) = self.goes_as_far(prepared, beginning, tools, control).await;
+        Record { revision: Arc::clone(&prepared.revision), journal, ran: ran.unwrap() }
+    }
+
+    /// As [`Lab::goes_on`], for runs that may not come to an end.
+    pub async fn goes_as_far(
+        &self,
+        prepared: &Prepared,
+        beginning: Vec<Encoded>,
+        tools: RunTools,
+        control: Control,
+    ) -> (Vec<Encoded>, Result<Ran, Fault>) {
         let memory = Memory::default();
         let journal = Journal::open(beginning.clone(), Box::new(memory.clone()));
-        let ran = self.executor.execute(prepared, journal, Some(tools), control).await.unwrap();
-        let journal = [beginning, memory.entries()].concat();
-        Record { revision: Arc::clone(&prepared.revision), journal, ran }
+        let ran = self.executor.execute(prepared, journal, Some(tools), control).await;
+        ([beginning, memory.entries()].concat(), ran)
     }
 }
 

@@ -101,6 +101,13 @@ impl Recorded {
             text::plural(used.tool_calls, "tool call", "tool calls"),
             format!("memory {}", text::bytes(used.memory_bytes)),
         ];
+        let mut parts = parts.to_vec();
+        if used.model_tokens > 0 {
+            parts.push(text::plural(used.model_tokens, "token", "tokens"));
+        }
+        if used.model_cost_micros > 0 {
+            parts.push(format!("cost {}", text::millionths(used.model_cost_micros)));
+        }
         parts.join(" · ")
     }
 
@@ -127,6 +134,8 @@ impl Recorded {
                 "tool_timeout_ms" => Some(most.call_micros / 1_000),
                 "sources" => Some(most.sources),
                 "journal_bytes" => Some(used.journal_bytes),
+                "model_tokens" => Some(used.model_tokens),
+                "model_cost_micros" => Some(used.model_cost_micros),
                 // Handles come and go unrecorded.
                 _ => None,
             };
@@ -184,7 +193,11 @@ impl Most {
                         at_least(&mut most.sources, output.sources.len());
                     }
                 }
-                Body::Started(_) | Body::SleepStarted(_) | Body::SleepEnded => {}
+                Body::Started(_)
+                | Body::ApprovalAsked(_)
+                | Body::ApprovalAnswered(_)
+                | Body::SleepStarted(_)
+                | Body::SleepEnded => {}
             }
         }
         most

@@ -37,6 +37,12 @@ pub fn line(text: &str, width: usize) -> String {
     }
 }
 
+/// Millionths as a decimal number, without the zeros at its end.
+pub fn millionths(count: u64) -> String {
+    let text = format!("{}.{:06}", count / 1_000_000, count % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// Keys whose value says what an object is about; shown first and without the key.
 const HEADLINES: [&str; 4] = ["text", "message", "goal", "title"];
 

@@ -3,20 +3,22 @@
 
 use std::collections::HashSet;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use futures::stream::{FuturesUnordered, StreamExt};
 use serde_json::json;
 
 use super::decide::Found;
 use super::tape::Halt;
-use super::{Effects, clip};
+use super::{Effects, approvals, clip, system};
 use crate::journal::{
-    Answer, Body, ErrorCode, GrantedTool, Source, ToolAnswered, ToolCalled, ToolError,
-    ToolErrorCode,
+    Answer, Approval, ApprovalAnswered, ApprovalAsked, Body, ErrorCode, GrantedTool, Micros,
+    Source, ToolAnswered, ToolCalled, ToolError, ToolErrorCode, Usage,
 };
 use crate::json::Json;
 use crate::revision::Digest;
 use crate::sandbox::{Stopped, ToolRequest, World};
-use crate::tools::{Budget, Call, Called, RunTools};
+use crate::tools::{Call, Called, Decided, Reply, RunTools, Vetted};
 
 impl Effects {
     /// Answers calls that the guest makes together, in their order.
@@ -35,13 +37,14 @@ impl Effects {
             self.make(fuel, &calls, &mut waiting).await?;
             self.commit().await?;
         }
-        let answers: Vec<Answer> = waiting.answers.into_iter().flatten().collect();
+        let (answers, usages) = waiting.into_answers();
         self.collect_sources(&answers);
+        self.spend(&usages, &answers)?;
         Ok(answers)
     }
 
     /// Numbers the calls and writes down that they are about to be made.
-    fn intend(&mut self, fuel: u64, calls: &[ToolRequest]) -> Result<Answers, Stopped> {
+    fn intend(&mut self, fuel: u64, calls: &[ToolRequest]) -> Result<Waiting, Stopped> {
         let limits = self.started.limits;
         let count = calls.len() as u64;
         if count > limits.calls_at_once {
@@ -63,22 +66,35 @@ impl Effects {
             self.put(fuel, Body::ToolCalled(ToolCalled { call, name, arguments }))?;
             self.next_call = call + 1;
         }
-        Ok(Answers { first, answers: vec![None; calls.len()], were_on_record })
+        Ok(Waiting { first, calls: vec![Pending::default(); calls.len()], were_on_record })
     }
 
     /// Takes from the record what it holds of the answers to `calls`. What is
     /// left unanswered was under way when the run was interrupted.
-    fn recall(&mut self, fuel: u64, waiting: &mut Answers) -> Result<(), Stopped> {
+    fn recall(&mut self, fuel: u64, waiting: &mut Waiting) -> Result<(), Stopped> {
         while waiting.missing() > 0 && self.tape.is_recorded() {
             let entry = self.tape.peek().map(|entry| entry.cloned());
             let Some(entry) = self.halt(entry)? else { break };
-            match &entry.body {
-                Body::ToolAnswered(answered) if waiting.wants(answered.call) => {
-                    let (call, answer) = (answered.call, answered.answer.clone());
+            let found = waiting.found(fuel);
+            let wanted = |call| waiting.open(call).cloned();
+            match entry.body.clone() {
+                Body::ToolAnswered(answered) if wanted(answered.call).is_some() => {
                     self.put(fuel, entry.body)?;
-                    waiting.set(call, answer);
+                    waiting.set(answered);
                 }
-                _ => return self.stop_waiting(&entry, waiting.found(fuel)),
+                Body::ApprovalAsked(asked)
+                    if wanted(asked.call).is_some_and(|pending| pending.asked.is_none()) =>
+                {
+                    self.put_question(fuel, asked.clone())?;
+                    waiting.at(asked.call).asked = Some(asked.until);
+                }
+                Body::ApprovalAnswered(decided)
+                    if wanted(decided.call).is_some_and(|pending| pending.is_asked()) =>
+                {
+                    self.put_decision(fuel, decided.clone())?;
+                    waiting.at(decided.call).decided = Some(decided.decision);
+                }
+                _ => return self.stop_waiting(&entry, found),
             }
         }
         Ok(())
@@ -90,56 +106,137 @@ impl Effects {
         &mut self,
         fuel: u64,
         calls: &[ToolRequest],
-        waiting: &mut Answers,
+        waiting: &mut Waiting,
     ) -> Result<(), Stopped> {
         let Some(tools) = self.tools.clone() else {
             let result = Err(Halt::JournalOver);
             return self.halt(result);
         };
-        let live = (waiting.first..).zip(calls).filter(|(call, _)| waiting.wants(*call));
-        let live: Vec<(u64, &ToolRequest)> = live.collect();
-        // Whether a call was made must be known after a crash, unless making it
-        // again does no harm.
-        if live.iter().any(|(_, request)| !self.may_repeat(&request.name)) {
-            self.commit().await?;
-        }
-        let mut under_way = FuturesUnordered::new();
-        for (call, request) in live {
-            let known = if waiting.were_on_record && !self.may_repeat(&request.name) {
-                Some(interrupted(&request.name))
-            } else {
-                self.granted_too_late(&tools, &request.name)
-            };
-            let tools = tools.clone();
-            let (key, budget) = (format!("{}/{call}", self.started.run), Budget::UNLIMITED);
-            under_way.push(async move {
-                let called = match known {
-                    Some(answer) => Called { answer, usage: None, attempts: Vec::new() },
-                    None => {
-                        let (name, arguments) = (&*request.name, &*request.arguments);
-                        tools.call(Call { key, name, arguments, budget }).await
-                    }
-                };
-                (call, called)
+        let mut under_way: FuturesUnordered<BoxFuture<'static, Step>> = FuturesUnordered::new();
+        let mut must_be_known = false;
+        for (call, request) in (waiting.first..).zip(calls) {
+            let Some(pending) = waiting.open(call) else { continue };
+            let next = self.next_step(&tools, request, pending, waiting.were_on_record);
+            // Whether a call was made must be known after a crash, unless making it
+            // again does no harm.
+            must_be_known |= !self.may_repeat(&request.name) || matches!(next, Next::Ask(_));
+            under_way.push(match next {
+                Next::Answer(answer) => ready(Step::Called(call, Called::of(answer))).boxed(),
+                Next::Call(request) => self.start(&tools, call, request),
+                Next::Wait(until) => self.wait_for_decision(&tools, call, request, until),
+                Next::Ask(timeout_ms) => {
+                    let until = system::now().saturating_add(timeout_ms.saturating_mul(1_000));
+                    self.put_question(fuel, ApprovalAsked { call, until })?;
+                    waiting.at(call).asked = Some(until);
+                    self.wait_for_decision(&tools, call, request, until)
+                }
             });
         }
+        if must_be_known {
+            self.commit().await?;
+        }
+        let control = self.control.clone();
         while waiting.missing() > 0 {
-            let answered = tokio::select! {
+            let step = tokio::select! {
                 biased;
-                interrupt = self.control.interrupted() => Err(interrupt),
-                Some(answered) = under_way.next() => Ok(answered),
+                interrupt = Self::interrupted(&control, self.open_questions > 0) => Err(interrupt),
+                Some(step) = under_way.next() => Ok(step),
             };
-            match answered {
-                Ok((call, Called { answer, usage, attempts })) => {
-                    let body = ToolAnswered { call, answer: answer.clone(), usage, attempts };
-                    self.put(fuel, Body::ToolAnswered(body))?;
-                    waiting.set(call, answer);
+            match step {
+                Ok(Step::Called(call, Called { answer, usage, attempts })) => {
+                    let answered = ToolAnswered { call, answer, usage, attempts };
+                    self.put(fuel, Body::ToolAnswered(answered.clone()))?;
+                    waiting.set(answered);
                     self.relieve().await?;
+                }
+                Ok(Step::Decided(_, Reply::Leave)) => {
+                    let result = Err(Halt::Paused);
+                    return self.halt(result);
+                }
+                Ok(Step::Decided(call, Reply::Decided(Decided { decision, by }))) => {
+                    let decided = ApprovalAnswered { call, decision: decision.clone(), by };
+                    self.put_decision(fuel, decided)?;
+                    self.commit().await?;
+                    let request = &calls[(call - waiting.first) as usize];
+                    under_way.push(match self.decided(&tools, &decision, request) {
+                        Ok(request) => self.start(&tools, call, request),
+                        Err(answer) => ready(Step::Called(call, Called::of(answer))).boxed(),
+                    });
                 }
                 Err(interrupt) => return self.interrupt(interrupt),
             }
         }
         Ok(())
+    }
+
+    /// What comes next for a call that has no answer.
+    fn next_step(
+        &self,
+        tools: &RunTools,
+        request: &ToolRequest,
+        pending: &Pending,
+        were_on_record: bool,
+    ) -> Next {
+        let name = &request.name;
+        if let Some(decision) = &pending.decided {
+            return match self.decided(tools, decision, request) {
+                Err(answer) => Next::Answer(answer),
+                Ok(_) if !self.may_repeat(name) => Next::Answer(interrupted(name)),
+                Ok(request) => Next::Call(request),
+            };
+        }
+        if let Some(until) = pending.asked {
+            return Next::Wait(until);
+        }
+        let granted = self.started.tools.iter().find(|tool| tool.name == *name);
+        let vetted = match granted {
+            None => Vetted::Ready,
+            Some(granted) => tools.vet(granted, &request.arguments),
+        };
+        match vetted {
+            Vetted::Ask { timeout_ms } => Next::Ask(timeout_ms),
+            _ if were_on_record && !self.may_repeat(name) => Next::Answer(interrupted(name)),
+            Vetted::Refused(error) => Next::Answer(Answer::Error(error)),
+            Vetted::Ready => match self.not_as_granted(tools, granted, name) {
+                Some(answer) => Next::Answer(answer),
+                None => Next::Call(request.clone()),
+            },
+        }
+    }
+
+    /// The call that a person approved, which the operator's rules may still deny
+    /// when its arguments were edited; or why there is none.
+    fn decided(
+        &self,
+        tools: &RunTools,
+        decision: &Approval,
+        request: &ToolRequest,
+    ) -> Result<ToolRequest, Answer> {
+        let approved = approvals::outcome(decision, request)?;
+        let granted = self.started.tools.iter().find(|tool| tool.name == approved.name);
+        match granted.map(|granted| tools.vet(granted, &approved.arguments)) {
+            Some(Vetted::Refused(error)) => Err(Answer::Error(error)),
+            _ => Ok(approved),
+        }
+    }
+
+    fn start(&self, tools: &RunTools, call: u64, request: ToolRequest) -> BoxFuture<'static, Step> {
+        let (key, budget) = (format!("{}/{call}", self.started.run), self.budget());
+        let (name, arguments) = (&*request.name, &*request.arguments);
+        let called = tools.call(Call { key, name, arguments, budget });
+        called.map(move |called| Step::Called(call, called)).boxed()
+    }
+
+    fn wait_for_decision(
+        &self,
+        tools: &RunTools,
+        call: u64,
+        request: &ToolRequest,
+        until: Micros,
+    ) -> BoxFuture<'static, Step> {
+        let question = approvals::question(&self.started.run, call, request, until);
+        let reply = approvals::decide(tools.clone(), question);
+        reply.map(move |reply| Step::Decided(call, reply)).boxed()
     }
 
     /// Whether calling the tool again after a crash does no harm. What is not
@@ -149,15 +246,23 @@ impl Effects {
         tool.is_none_or(|tool| tool.read_only || tool.idempotent)
     }
 
-    /// What a run may call is settled when it starts: a tool that was granted
-    /// since is denied to a run that is resumed.
-    fn granted_too_late(&self, tools: &RunTools, name: &str) -> Option<Answer> {
-        let is_in = |granted: &[GrantedTool]| granted.iter().any(|tool| tool.name == name);
-        let too_late = !is_in(&self.started.tools) && is_in(&tools.granted());
-        too_late.then(|| {
-            let message = format!("`{name}` was not granted when the run started");
-            Answer::Error(ToolError { code: ToolErrorCode::Denied, message })
-        })
+    /// What a run may call is settled when it starts: a tool that was granted or
+    /// changed since is denied to a run that is resumed.
+    fn not_as_granted(
+        &self,
+        tools: &RunTools,
+        recorded: Option<&GrantedTool>,
+        name: &str,
+    ) -> Option<Answer> {
+        let now = tools.schema_of(name);
+        let message = match (recorded, now) {
+            (None, Some(_)) => format!("`{name}` was not granted when the run started"),
+            (Some(GrantedTool { schema: Some(then), .. }), Some(now)) if *then != now => {
+                format!("the schema of `{name}` has changed since the run started")
+            }
+            _ => return None,
+        };
+        Some(Answer::Error(ToolError { code: ToolErrorCode::Denied, message }))
     }
 
     fn collect_sources(&mut self, answers: &[Answer]) {
@@ -168,32 +273,75 @@ impl Effects {
     }
 }
 
-/// The answers to calls that were made together.
-struct Answers {
+/// What happens to a call that has no answer yet.
+enum Next {
+    Answer(Answer),
+    Call(ToolRequest),
+    /// A person was asked and has not decided.
+    Wait(Micros),
+    /// A person is to be asked, and has so many milliseconds.
+    Ask(u64),
+}
+
+/// What happened to a call that is under way.
+enum Step {
+    Called(u64, Called),
+    Decided(u64, Reply),
+}
+
+/// A call that the guest waits for.
+#[derive(Debug, Clone, Default)]
+struct Pending {
+    answer: Option<Answer>,
+    usage: Option<Usage>,
+    /// A person was asked, with time until then.
+    asked: Option<Micros>,
+    decided: Option<Approval>,
+}
+
+impl Pending {
+    fn is_asked(&self) -> bool {
+        self.asked.is_some() && self.decided.is_none()
+    }
+}
+
+/// Calls that were made together, and what is known of their answers.
+struct Waiting {
     first: u64,
-    answers: Vec<Option<Answer>>,
+    calls: Vec<Pending>,
     /// The record already held every one of these calls. A call that may not be
     /// repeated is only made when all of them are durable.
     were_on_record: bool,
 }
 
-impl Answers {
+impl Waiting {
     fn missing(&self) -> usize {
-        self.answers.iter().filter(|answer| answer.is_none()).count()
+        self.calls.iter().filter(|pending| pending.answer.is_none()).count()
     }
 
-    fn wants(&self, call: u64) -> bool {
-        let index = call.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        index.and_then(|index| self.answers.get(index)).is_some_and(Option::is_none)
+    /// The call of this number, if it is one of these and has no answer yet.
+    fn open(&self, call: u64) -> Option<&Pending> {
+        let index = usize::try_from(call.checked_sub(self.first)?).ok()?;
+        self.calls.get(index).filter(|pending| pending.answer.is_none())
     }
 
-    fn set(&mut self, call: u64, answer: Answer) {
-        self.answers[(call - self.first) as usize] = Some(answer);
+    fn at(&mut self, call: u64) -> &mut Pending {
+        &mut self.calls[(call - self.first) as usize]
+    }
+
+    fn set(&mut self, answered: ToolAnswered) {
+        let pending = self.at(answered.call);
+        (pending.answer, pending.usage) = (Some(answered.answer), answered.usage);
     }
 
     fn found(&self, fuel: u64) -> Found {
-        let calls = self.first..self.first + self.answers.len() as u64;
-        Found::Waiting { fuel, calls: calls.filter(|call| self.wants(*call)).collect() }
+        let calls = self.first..self.first + self.calls.len() as u64;
+        Found::Waiting { fuel, calls: calls.filter(|call| self.open(*call).is_some()).collect() }
+    }
+
+    fn into_answers(self) -> (Vec<Answer>, Vec<Option<Usage>>) {
+        let answered = |pending: Pending| Some((pending.answer?, pending.usage));
+        self.calls.into_iter().filter_map(answered).unzip()
     }
 }
 

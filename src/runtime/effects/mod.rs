@@ -6,6 +6,8 @@
 //! request means and which limits it meets. It does not know how tools work or
 //! where a journal is stored.
 
+mod approvals;
+mod budget;
 mod calls;
 pub mod decide;
 pub mod recorder;
@@ -47,6 +49,8 @@ pub struct Counts {
     pub tool_calls: u64,
     pub log_bytes: u64,
     log_lines: u64,
+    pub model_tokens: u64,
+    pub model_cost_micros: u64,
 }
 
 /// The surroundings of one run.
@@ -62,6 +66,9 @@ pub struct Effects {
     next_span: u64,
     open_spans: BTreeSet<u64>,
     next_call: u64,
+    /// Questions to people that are open, and since when there are any.
+    open_questions: u64,
+    held_since: Micros,
     sources: Vec<Source>,
     stop: Option<Stop>,
 }
@@ -88,6 +95,8 @@ impl Effects {
             next_span: 0,
             open_spans: BTreeSet::new(),
             next_call: 0,
+            open_questions: 0,
+            held_since: 0,
             sources: Vec::new(),
             stop: None,
         })

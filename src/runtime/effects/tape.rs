@@ -49,6 +49,9 @@ pub enum Halt {
     /// The entry would make the journal larger than its limit.
     #[error("the journal is full")]
     Full,
+    /// The run waits for a person, and nobody waits with it.
+    #[error("the run waits for a person's approval")]
+    Paused,
 }
 
 impl Tape {

@@ -28,7 +28,8 @@ use super::{
     ToolErrorCode, ToolSpec,
 };
 
-pub const KIND: Kind = Kind { name: "files", flag_value: "DIR", keys: &["root", "url"], open };
+pub const KIND: Kind =
+    Kind { name: "files", flag_value: "DIR", keys: &["root", "url"], many: false, open };
 
 /// Calls that work at the same time; further ones wait. Each holds a thread of
 /// the pool that the whole host shares, and up to a megabyte or two.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
+use crate::tools::{Budget, Call, Report};
 
 /// A granted folder `in`, with a secret beside it.
 struct Tree {
@@ -30,7 +31,7 @@ impl Tree {
         let mut table = toml::Table::from_iter([("root".to_owned(), "in".into())]);
         table.extend(url.map(|url| ("url".to_owned(), url.into())));
         let grant = Grant::Table { table, file: outer.path().join("reenact.toml") };
-        let provider = open(&grant).unwrap();
+        let provider = Files::open(&grant).unwrap();
         Self { outer, provider }
     }
 
@@ -50,7 +51,13 @@ impl Tree {
     }
 
     async fn call(&self, tool: &str, arguments: Value) -> Result<Success, ToolError> {
-        let call = self.provider.call(&format!("files.{tool}"), arguments);
+        let context = CallContext {
+            key: "run/0".to_owned(),
+            needs: Value::Null,
+            budget: Budget::UNLIMITED,
+            report: Report::default(),
+        };
+        let call = self.provider.call(&format!("files.{tool}"), arguments, context);
         tokio::time::timeout(Duration::from_secs(20), call).await.expect("it hangs")
     }
 
@@ -307,7 +314,13 @@ async fn a_run_calls_the_tools_through_their_schemas() {
     assert_eq!(names, ["files.list", "files.read", "files.search"]);
     let limits = ToolLimits::from(&crate::revision::Limits::DEFAULT);
     let tools = catalogue.for_run(|name| name != "files.list", limits);
-    let Answer::Ok(output) = tools.call("files.read", r#"{"path":"a.md"}"#).await else { panic!() };
+    let call = |name, arguments| {
+        let key = "run/0".to_owned();
+        tools.call(Call { key, name, arguments, budget: Budget::UNLIMITED })
+    };
+    let Answer::Ok(output) = call("files.read", r#"{"path":"a.md"}"#).await.answer else {
+        panic!()
+    };
     let text = r##"{"path":"a.md","text":"# Title\n","size":8,"truncated":false}"##;
     assert_eq!((output.content.as_str(), output.sources[0].title.as_str()), (text, "Title"));
     for (name, arguments, code) in [
@@ -321,7 +334,7 @@ async fn a_run_calls_the_tools_through_their_schemas() {
         ("files.search", r#"{"query":"x","regex":true}"#, ToolErrorCode::InvalidArguments),
         ("files.read", r#"{"path":"none"}"#, ToolErrorCode::Failed),
     ] {
-        let Answer::Error(failure) = tools.call(name, arguments).await else {
+        let Answer::Error(failure) = call(name, arguments).await.answer else {
             panic!("{arguments}")
         };
         assert_eq!(failure.code, code, "{failure}");

@@ -1,0 +1,227 @@
+//! A run under way on the command line: started or resumed, watched to its end,
+//! reported.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use indicatif::ProgressBar;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::context::Context;
+use super::desk::{Desk, OnAsk};
+use super::render::run::{Recorded, explain, sources};
+use super::render::{style, text};
+use super::watch::{Events, print, spinner};
+use super::{Failure, Global, exit, note, say, say_json};
+use crate::config::Config;
+use crate::journal::{Content, Entry, ErrorCode, Outcome, verify_all};
+use crate::revision::{Limits, Revision};
+use crate::runtime::{Canceller, Control, DurableRun, Executor, Fault, Halt, NewRun, Prepared};
+use crate::tools::{Catalogue, RunTools, ToolLimits};
+
+/// How to show a run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Form {
+    /// How to show the run's entries as they happen
+    #[arg(long, value_name = "FORM", default_value = "pretty")]
+    pub events: Events,
+    /// What to do when a call needs a person's approval
+    #[arg(long, value_name = "WHAT", default_value = "wait")]
+    pub on_ask: OnAsk,
+    /// Print the finished run as one JSON document instead of its result alone
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Form {
+    /// Refuses two forms that both want stdout.
+    pub fn check(&self) {
+        if self.json && self.events == Events::Ndjson {
+            use clap::{CommandFactory, error::ErrorKind};
+            let both = "`--json` and `--events ndjson` both want stdout: \
+                        the last line of `--events ndjson` holds the result too";
+            super::Cli::command().error(ErrorKind::ArgumentConflict, both).exit();
+        }
+    }
+}
+
+/// What a run is executed with.
+pub struct Session<'a> {
+    pub context: &'a Context,
+    pub global: &'a Global,
+    pub executor: &'a Executor,
+    pub prepared: &'a Prepared,
+    pub form: &'a Form,
+}
+
+/// The tools that a run of `revision` gets.
+pub async fn tools(
+    config: &Config,
+    revision: &Arc<Revision>,
+    limits: &Limits,
+) -> Result<RunTools, Failure> {
+    let manifest = &revision.manifest;
+    let wanted = |provider: &str| manifest.asks_for_any_of(provider);
+    let catalogue = Catalogue::open(&config.grants, config.vault(), &wanted).await?;
+    let asking = Arc::clone(revision);
+    let asks = move |name: &str| asking.manifest.asks_for(name);
+    let tools = catalogue.for_run(asks, ToolLimits::from(limits));
+    Ok(tools.with_needs(manifest.needs.clone()).with_policy(config.policy.clone()))
+}
+
+/// Compiles the revision if need be; says so when it takes long enough to notice.
+pub fn prepare(executor: &Executor, revision: Arc<Revision>) -> Result<Prepared, Failure> {
+    let spinner = spinner();
+    spinner.set_message(format!("loading {}", revision.manifest.name));
+    let prepared = executor.prepare(revision);
+    spinner.finish_and_clear();
+    Ok(prepared?)
+}
+
+impl Session<'_> {
+    /// Executes a new run.
+    pub async fn start(&self, plan: &NewRun, tools: RunTools) -> Result<ExitCode, Failure> {
+        let (canceller, control) = Control::live(plan.at, plan.started.limits.deadline_ms);
+        let (follower, entries) = unbounded_channel();
+        let spinner = self.spinner();
+        let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), Vec::new()));
+        let run = DurableRun::create(&self.context.storage, plan, Some(follower)).await?;
+        self.execute(run, &plan.started.run, tools, (canceller, control), printer, spinner).await
+    }
+
+    /// Goes on with a run that has stopped half-way.
+    pub async fn resume(&self, id: &str, tools: RunTools) -> Result<ExitCode, Failure> {
+        let (follower, entries) = unbounded_channel();
+        let run = DurableRun::resume(&self.context.storage, id, Some(follower)).await?;
+        let known: Vec<Entry> = verify_all(run.recorded())
+            .map_err(|damage| Failure::from(damage).context(format!("cannot resume run {id}")))?;
+        let (at, limits) = match known.first() {
+            Some(Entry { at, body: crate::journal::Body::Started(started), .. }) => {
+                (*at, started.limits)
+            }
+            _ => return Err(Failure::new(format!("run {id} has no beginning"))),
+        };
+        let control = Control::live(at, limits.deadline_ms);
+        let spinner = self.spinner();
+        let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known));
+        self.execute(run, id, tools, control, printer, spinner).await
+    }
+
+    fn spinner(&self) -> ProgressBar {
+        match self.form.events {
+            Events::Pretty => spinner(),
+            Events::Ndjson | Events::None => ProgressBar::hidden(),
+        }
+    }
+
+    async fn execute(
+        &self,
+        run: DurableRun,
+        id: &str,
+        tools: RunTools,
+        (canceller, control): (Canceller, Control),
+        printer: tokio::task::JoinHandle<()>,
+        spinner: ProgressBar,
+    ) -> Result<ExitCode, Failure> {
+        let may_prompt = self.form.events == Events::Pretty;
+        let storage = self.context.storage.clone();
+        let desk = Desk::new(storage, self.form.on_ask, spinner, may_prompt);
+        let tools = tools.with_approver(Arc::new(desk));
+        let watch = tokio::spawn(cancel_on_ctrl_c(canceller));
+        let ran = run.execute(self.executor, self.prepared, tools, control).await;
+        watch.abort();
+        printer.await?;
+        match ran {
+            Ok(_) => {}
+            Err(Fault::Journal(Halt::Paused)) => return Ok(self.paused(id)),
+            Err(fault) => {
+                let failure = Failure::from(fault).context(format!("run {id} could not go on"));
+                return Err(failure.with_hint(format!(
+                    "what happened until then is recorded: `{}`",
+                    self.global.again(&format!("show {id}"))
+                )));
+            }
+        }
+        let recorded = Recorded::read(&self.context.storage.entries(id)?)?;
+        self.report(&recorded)
+    }
+
+    fn paused(&self, id: &str) -> ExitCode {
+        note(format!("{} run {id} waits for an approval", style::warn("paused")));
+        note(format!("approve it: {}", self.global.again(&format!("approve {id}"))));
+        ExitCode::from(exit::PAUSED)
+    }
+
+    /// Prints the result and the way back to the run.
+    fn report(&self, recorded: &Recorded) -> Result<ExitCode, Failure> {
+        let Some(ended) = recorded.ended() else {
+            return Err(Failure::new(format!("run {} has not ended", recorded.started.run)));
+        };
+        let Form { events, json, .. } = *self.form;
+        if json {
+            say_json(&recorded.document())?;
+        }
+        let plain = !json && events != Events::Ndjson;
+        let code = match &ended.outcome {
+            Outcome::Done(output) => {
+                if plain {
+                    say_content(&output.content)?;
+                }
+                0
+            }
+            Outcome::Error(error) => {
+                if plain {
+                    note(format!("\n{}", explain(error)));
+                }
+                match error.code {
+                    ErrorCode::Cancelled => exit::CANCELLED,
+                    _ => exit::RUN_ERROR,
+                }
+            }
+        };
+        if events == Events::Pretty {
+            note("");
+            if let Outcome::Done(output) = &ended.outcome
+                && !output.sources.is_empty()
+            {
+                note(format!("{}\n{}\n", style::label("sources"), sources(&output.sources)));
+            }
+            note(recorded.summary());
+            let replay = self.global.again(&format!("replay {}", recorded.started.run));
+            note(format!("replay it: {}", style::strong(replay)));
+        }
+        Ok(ExitCode::from(code))
+    }
+}
+
+/// The first Ctrl-C cancels the run, which is recorded; the second one ends
+/// the process at once.
+async fn cancel_on_ctrl_c(canceller: Canceller) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    note(format!("\n{} (again to leave at once)", style::warn("cancelling")));
+    canceller.cancel();
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(i32::from(exit::CANCELLED));
+    }
+}
+
+/// A document as it is; on a terminal without what could drive it.
+fn say_content(content: &Content) -> Result<(), Failure> {
+    use std::io::IsTerminal;
+    let is_terminal = std::io::stdout().is_terminal();
+    match content {
+        Content::Document(text) if is_terminal => say(text::safe(text).trim_end()),
+        Content::Document(text) => {
+            // Written directly: a document may hold bytes that look like styles.
+            use std::io::Write;
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            if !text.ends_with('\n') {
+                let _ = std::io::stdout().write_all(b"\n");
+            }
+        }
+        Content::Json(value) => say_json(&value.to_value())?,
+    }
+    Ok(())
+}
