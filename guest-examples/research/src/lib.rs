@@ -8,13 +8,10 @@ mod rank;
 mod say;
 mod write;
 
-wit_bindgen::generate!({ path: "../../wit", world: "agent" });
-
-use exports::reenact::agent::guest::{Content, Failure, Guest, Output};
 use passages::extract;
 use plan::Plan;
 use rank::{Candidate, rank};
-use reenact::agent::context;
+use reenact_agent::{Failure, context};
 use serde::Deserialize;
 use write::{FileReport, Report};
 
@@ -36,19 +33,9 @@ impl Default for Config {
     }
 }
 
-struct Agent;
-
-impl Guest for Agent {
-    fn run(input: String) -> Result<Output, Failure> {
-        let input: Input = serde_json::from_str(&input).expect("the input fits its schema");
-        let config = read_config()?;
-        let document = research(&one_line(&input.topic), &config)?;
-        Ok(Output {
-            content: Content::Document(document),
-            // The host collects the files that the tools answered from.
-            sources: vec![],
-        })
-    }
+/// Answers a document. The host collects the sources that the tools answered from.
+fn run(input: Input) -> Result<String, Failure> {
+    research(&one_line(&input.topic), &context::config()?)
 }
 
 fn research(topic: &str, config: &Config) -> Result<String, Failure> {
@@ -103,16 +90,9 @@ fn read_all<'a>(chosen: &[Candidate<'a>], topic: &str) -> Result<Vec<FileReport<
     Ok(reports)
 }
 
-fn read_config() -> Result<Config, Failure> {
-    serde_json::from_str(&context::config()).map_err(|error| Failure {
-        message: format!("the manifest's `config` is not what this agent reads: {error}"),
-        details: None,
-    })
-}
-
 /// A topic of several lines would match no line of any file.
 fn one_line(topic: &str) -> String {
     topic.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-export!(Agent);
+reenact_agent::agent!(run);

@@ -1,10 +1,10 @@
 //! What the agent tells those who watch it.
 
+use reenact_agent::events::emit;
 use serde::Serialize;
 
 use crate::plan::Plan;
 use crate::rank::Candidate;
-use crate::reenact::agent::events;
 use crate::write::{Report, count};
 
 /// The data of a `reasoning` event: a sentence, and the facts it rests on.
@@ -73,9 +73,4 @@ pub fn extraction(report: &Report) {
         count(files.len(), "file")
     );
     emit("reasoning", &Thought { text, files });
-}
-
-fn emit(kind: &str, data: &impl Serialize) {
-    let data = serde_json::to_string(data).expect("plain structs are JSON");
-    events::emit(kind, &data);
 }
