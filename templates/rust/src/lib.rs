@@ -32,7 +32,10 @@ struct Match {
 
 fn run(Input { topic }: Input) -> Result<String, Failure> {
     let config: Config = context::config()?;
-    events::emit("planning", &json!({ "goal": format!("Find out where {topic} is mentioned") }));
+    events::emit(
+        "planning",
+        &json!({ "goal": format!("Find out where {topic} is mentioned") }),
+    );
 
     let arguments = json!({ "query": topic, "max_results": config.max_results });
     let found: Result<Found, ToolError> = tools::call("files.search", &arguments);
@@ -40,12 +43,18 @@ fn run(Input { topic }: Input) -> Result<String, Failure> {
         Ok(found) => found.matches,
         // A denial is an answer: the agent can do without.
         Err(denied) if denied.code == Code::Denied => {
-            return Ok(format!("There are no files to search for {topic}: {}\n", denied.message));
+            return Ok(format!(
+                "There are no files to search for {topic}: {}\n",
+                denied.message
+            ));
         }
         Err(error) => return Err(error.into()),
     };
 
-    events::emit("reasoning", &json!({ "text": format!("{} lines mention it.", matches.len()) }));
+    events::emit(
+        "reasoning",
+        &json!({ "text": format!("{} lines mention it.", matches.len()) }),
+    );
     let mut document = format!("# {topic}\n\n");
     for Match { path, line, text } in matches {
         document += &format!("- `{path}`, line {line}: {}\n", text.trim());
