@@ -10,6 +10,7 @@ mod desk;
 mod execute;
 mod export;
 mod failure;
+mod init;
 mod inspect;
 mod live;
 mod publish;
@@ -88,6 +89,8 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Make a new agent's folder from a template
+    Init(init::Args),
     /// Build an agent's folder and seal it into one revision file
     Build(build::Args),
     /// Show what is in a sealed file or a stored revision
@@ -166,6 +169,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Failure> {
         let global = &self.global;
         match self.verb {
+            Verb::Init(args) => init::run(args, global),
             Verb::Build(args) => build::run(args),
             Verb::Inspect(args) => inspect::run(args, global),
             Verb::Publish(args) => publish::run(args, global),

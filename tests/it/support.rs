@@ -156,6 +156,12 @@ impl Start<'_> {
         self
     }
 
+    /// Grants several providers of the test's own, by name.
+    pub fn providers(mut self, providers: BTreeMap<String, Arc<dyn Provider>>) -> Self {
+        self.catalogue = Catalogue::of(providers).unwrap();
+        self
+    }
+
     /// What the operator says about calls, as JSON rules: `tool`, `action`, `when`, `timeout_ms`.
     pub fn rules(mut self, rules: Value) -> Self {
         for rule in rules.as_array().unwrap() {
