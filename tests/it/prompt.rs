@@ -77,10 +77,13 @@ async fn it_plans_looks_things_up_at_once_and_answers_with_sources() {
     let model = ScriptedModel::new([
         text("- Search for fuel\n- Read what is found"),
         calls("I search first.", [("files.search", json!({ "query": "fuel" }))]),
-        calls("", [
-            ("files.read", json!({ "path": "fuel.md" })),
-            ("files.read", json!({ "path": "clock.md" })),
-        ]),
+        calls(
+            "",
+            [
+                ("files.read", json!({ "path": "fuel.md" })),
+                ("files.read", json!({ "path": "clock.md" })),
+            ],
+        ),
         text("# Fuel\n\nIt counts instructions (`fuel.md`).\n"),
     ]);
     let record = run(&guest("prompt"), model.with_files(folder.path())).await;
@@ -88,7 +91,7 @@ async fn it_plans_looks_things_up_at_once_and_answers_with_sources() {
     assert_eq!(document(&record), "# Fuel\n\nIt counts instructions (`fuel.md`).");
     let Outcome::Done(output) = &record.ran.ended.outcome else { unreachable!() };
     let titles: Vec<&str> = output.sources.iter().map(|source| &*source.title).collect();
-    assert_eq!(titles, ["fuel.md", "clock.md"]);
+    assert_eq!(titles, ["clock.md", "fuel.md"]);
 
     let plan = &events(&record, "planning")[0];
     assert_eq!(plan["steps"], json!(["Search for fuel", "Read what is found"]));
@@ -169,16 +172,19 @@ async fn calls_that_go_wrong_are_told_to_the_model() {
     let folder = papers();
     let model = ScriptedModel::new([
         text("- Try everything"),
-        calls("", [
-            ("files.grep", json!({ "query": "fuel" })),
-            ("files.read", json!({ "path": "missing.md" })),
-            ("files.read", json!({ "file": "fuel.md" })),
-            ("files.read", json!("{\"path\": \"fuel.md\"")),
-            ("files.read", json!(["fuel.md"])),
-            ("model.chat", json!({ "messages": [] })),
-            // A name as some models write it, arguments as text.
-            ("files_read", json!("{\"path\": \"fuel.md\"}")),
-        ]),
+        calls(
+            "",
+            [
+                ("files.grep", json!({ "query": "fuel" })),
+                ("files.read", json!({ "path": "missing.md" })),
+                ("files.read", json!({ "file": "fuel.md" })),
+                ("files.read", json!("{\"path\": \"fuel.md\"")),
+                ("files.read", json!(["fuel.md"])),
+                ("model.chat", json!({ "messages": [] })),
+                // A name as some models write it, arguments as text.
+                ("files_read", json!("{\"path\": \"fuel.md\"}")),
+            ],
+        ),
         text("Enough."),
     ]);
     let record = run(&guest("prompt"), model.with_files(folder.path())).await;
@@ -224,6 +230,7 @@ async fn a_conversation_that_grows_becomes_notes() {
         read(),
         read(),
         read(),
+        read(),
         text("The file repeats one line."),
         read(),
         text("It goes on."),
@@ -241,9 +248,11 @@ async fn a_conversation_that_grows_becomes_notes() {
 
     // The notes were asked for without tools, and stand with the plan's last message.
     let asked = model.asked();
-    assert!(asked[4].get("tools").is_none());
-    assert!(asked[4]["messages"][1]["content"].as_str().unwrap().contains("agent calls files.read"));
-    let messages = asked[5]["messages"].as_array().unwrap();
+    assert!(asked[5].get("tools").is_none());
+    assert!(
+        asked[5]["messages"][1]["content"].as_str().unwrap().contains("agent calls files.read")
+    );
+    let messages = asked[6]["messages"].as_array().unwrap();
     assert_eq!(messages[0]["role"], "system");
     assert!(messages[1]["content"].as_str().unwrap().contains(QUESTION));
     assert!(messages[3]["content"].as_str().unwrap().ends_with("The file repeats one line."));
