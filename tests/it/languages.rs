@@ -164,7 +164,7 @@ async fn an_exception_ends_as_a_failure_with_its_traceback() {
         assert_eq!(record.code(), ErrorCode::AgentFailure);
         assert_eq!(record.error().message, "TypeError: the sky is falling");
         let traceback = told(&record, "traceback");
-        assert_eq!(traceback.matches("climb").count() >= 4, true, "{traceback}");
+        assert!(traceback.matches("climb").count() >= 4, "{traceback}");
         assert!(!traceback.contains("reenact."), "the library is no part of it: {traceback}");
     }
     // Python shows the very lines, though they are on no disk that it could read.
@@ -279,7 +279,7 @@ fn the_command_line_shows_a_traceback_line_by_line() {
     for deed in ["throw", "throw-past-the-library"] {
         let input = json!({ "do": deed }).to_string();
         let said = home.fails(3, &["run", file, "--input", &input]);
-        let calls = said.lines().filter(|line| line.trim_start().starts_with("at climb (/"));
+        let calls = said.lines().filter(|line| line.contains("  at climb (/"));
         assert!(calls.count() >= 4, "{said}");
     }
     assert_eq!(home.json(&["runs", "--json"]).as_array().unwrap().len(), 2);
