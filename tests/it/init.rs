@@ -158,19 +158,18 @@ async fn the_component_in_the_program_does_what_the_example_does() {
                 ],
             )
         };
-        let model = ScriptedModel::new([
-            text("1. Read"),
-            read(),
-            read(),
-            read(),
-            text("It repeats."),
-            text("\"o\""),
-            text("It repeats."),
-            text("\"ää\""),
-        ]);
+        // Wherever notes are asked for, what stands there is some.
+        let mut script = vec![text("1. Read")];
+        script.extend((0..8).map(|_| read()));
+        script.extend(["\"o\"", "\"o\"", "\"ää\""].map(text));
+        let model = ScriptedModel::new(script);
         let start = lab.run(&revision, json!({ "question": "?" })).seed([7; 32]);
         let record = start.providers(model.with_files(folder.path())).ends().await;
         assert_eq!(record.json(), "ää");
+        for kind in ["planning", "context_compression", "output_rejected"] {
+            let is_one = |body: &Body| matches!(body, Body::Event(event) if event.kind == kind);
+            assert!(record.entries().iter().any(|entry| is_one(&entry.body)), "{kind}");
+        }
         stories.push(story(record.entries()));
     }
     assert_eq!(stories[0], stories[1], "run templates/prompt/build.sh");
