@@ -114,7 +114,10 @@ async fn open(
     spinner.finish_and_clear();
     let limits = Limits::effective(&SomeLimits::default(), &config.limits);
     let tools = catalogue?.for_run(|_| true, ToolLimits::from(&limits));
-    Ok((tools.with_policy(config.policy.clone()), config))
+    // There is no manifest here: the operator's list of hosts alone decides.
+    let needs = json!({ "http": { "hosts": ["*:*"] } });
+    let Value::Object(needs) = needs else { unreachable!("it is an object") };
+    Ok((tools.with_policy(config.policy.clone()).with_needs(needs), config))
 }
 
 async fn list(args: Args, global: &Global) -> Result<ExitCode, Failure> {

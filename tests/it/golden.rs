@@ -19,7 +19,7 @@ use crate::support::{Lab, root};
 const REVISION: &str = "sha256:ff8a59cd84fae6808c7a2bbc939ce9389068189a4d42041655bab445e2232511";
 
 /// The last hash of `minimal.reenact`.
-const EXPORTED: &str = "sha256:2442a7f61add425a88aeef56503a52ab0afb1a5f90643388e0ad5295d7aea5c1";
+const EXPORTED: &str = "sha256:52efbca81212ce8f9b4296605a8a4283565bbe0adc1d05e74c6592ca5fdd48c8";
 
 #[derive(Deserialize)]
 struct Line<'a> {

@@ -91,7 +91,7 @@ async fn it_plans_looks_things_up_at_once_and_answers_with_sources() {
     assert_eq!(document(&record), "# Fuel\n\nIt counts instructions (`fuel.md`).");
     let Outcome::Done(output) = &record.ran.ended.outcome else { unreachable!() };
     let titles: Vec<&str> = output.sources.iter().map(|source| &*source.title).collect();
-    assert_eq!(titles, ["fuel.md", "clock.md"]);
+    assert_eq!(titles, ["clock.md", "fuel.md"]);
 
     let plan = &events(&record, "planning")[0];
     assert_eq!(plan["steps"], json!(["Search for fuel", "Read what is found"]));
@@ -230,6 +230,7 @@ async fn a_conversation_that_grows_becomes_notes() {
         read(),
         read(),
         read(),
+        read(),
         text("The file repeats one line."),
         read(),
         text("It goes on."),
@@ -247,11 +248,11 @@ async fn a_conversation_that_grows_becomes_notes() {
 
     // The notes were asked for without tools, and stand with the plan's last message.
     let asked = model.asked();
-    assert!(asked[4].get("tools").is_none());
+    assert!(asked[5].get("tools").is_none());
     assert!(
-        asked[4]["messages"][1]["content"].as_str().unwrap().contains("agent calls files.read")
+        asked[5]["messages"][1]["content"].as_str().unwrap().contains("agent calls files.read")
     );
-    let messages = asked[5]["messages"].as_array().unwrap();
+    let messages = asked[6]["messages"].as_array().unwrap();
     assert_eq!(messages[0]["role"], "system");
     assert!(messages[1]["content"].as_str().unwrap().contains(QUESTION));
     assert!(messages[3]["content"].as_str().unwrap().ends_with("The file repeats one line."));

@@ -38,9 +38,19 @@ pub struct Scan {
 }
 
 impl Scan {
-    pub fn feed(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.byte(*byte);
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        while let Some((first, rest)) = bytes.split_first() {
+            // What is large is mostly text, of which only the end matters.
+            if self.in_string && !self.escaped {
+                let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+                if end > 0 {
+                    self.keep(&bytes[..end]);
+                    bytes = &bytes[end..];
+                    continue;
+                }
+            }
+            self.byte(*first);
+            bytes = rest;
         }
     }
 
@@ -52,12 +62,12 @@ impl Scan {
                 b'"' => self.in_string = false,
                 _ => {}
             }
-            return self.keep(byte);
+            return self.keep(&[byte]);
         }
         match byte {
             b'"' => {
                 self.in_string = true;
-                self.keep(byte);
+                self.keep(&[byte]);
             }
             b'{' | b'[' => {
                 self.depth = self.depth.saturating_add(1);
@@ -76,13 +86,14 @@ impl Scan {
                 self.token.clear();
             }
             byte if byte.is_ascii_whitespace() => {}
-            byte => self.keep(byte),
+            byte => self.keep(&[byte]),
         }
     }
 
-    fn keep(&mut self, byte: u8) {
-        if self.depth == 1 && self.token.len() < MAX_TOKEN {
-            self.token.push(byte);
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.depth == 1 {
+            let room = MAX_TOKEN - self.token.len();
+            self.token.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
 

@@ -185,7 +185,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
                 Ok([]) | Err(_) => return Line::End,
                 Ok(piece) => piece,
             };
-            let end = piece.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', piece);
             let part = &piece[..end.unwrap_or(piece.len())];
             let read = part.len() + usize::from(end.is_some());
             if self.large.is_none() && self.line.len() + part.len() > MAX_MESSAGE {

@@ -101,3 +101,27 @@ async fn ctrl_c_ends_a_call_from_the_command_line() {
     let is_told = |message: &Value| message["method"] == "notifications/cancelled";
     assert!(servers.heard().iter().any(is_told), "{:?}", servers.heard());
 }
+
+/// The most memory that the host holds during a call, in bytes.
+fn peak(tool: &str) -> u64 {
+    let (servers, home) = (Servers::odd(&[]), Home::new());
+    let mut command = home.command(&["tools", "call", tool, "{}", "--grant", &servers.flag()]);
+    let mut host = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut peak = 0;
+    while host.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", host.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        peak = peak.max(kib.unwrap_or(0u64) << 10);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    peak
+}
+
+#[test]
+fn an_answer_of_100_mb_does_not_take_100_mb() {
+    let (plain, huge) = (peak("odd.echo"), peak("odd.huge"));
+    assert!(plain > 0);
+    assert!(huge < plain + (64 << 20), "{plain} and {huge} bytes");
+}

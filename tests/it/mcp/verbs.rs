@@ -85,7 +85,7 @@ fn a_call_prints_its_answer_and_tells_its_sources() {
     assert_eq!(now["timezone"], "UTC");
     let links = call("everything.get-resource-links", r#"{"count":2}"#);
     assert!(links.stderr.contains("sources\n  Blob Resource 1  demo://"), "{links:?}");
-    assert!(!links.stdout.contains("sources"), "{links:?}");
+    assert!(serde_json::from_str::<Value>(&links.stdout).is_ok(), "{links:?}");
 
     let whole = home.json(&[
         "tools",
