@@ -26,10 +26,11 @@ pub enum GrantError {
 impl GrantError {
     pub fn hint(&self) -> Option<String> {
         match self {
-            // Any other cause tells by itself what to do.
-            Self::Open { cause: OpenError::Other(_), .. } => None,
-            Self::Open { name, file: None, .. } => {
-                kind(name).map(|kind| format!("grant it as `--grant {name}={}`", kind.flag_value))
+            Self::Open { name, file: None, cause } => {
+                // A flag that only names a file with servers is seldom what is wrong.
+                let in_file = |many| many && matches!(cause, OpenError::Other(_));
+                let kind = kind(name).filter(|kind| !in_file(kind.many))?;
+                Some(format!("grant it as `--grant {name}={}`", kind.flag_value))
             }
             _ => None,
         }

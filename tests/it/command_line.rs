@@ -253,7 +253,8 @@ fn without_a_grant_the_agent_is_told_and_the_user_too() {
 
     let bad = ["run", "research", "--input", input, "--grant"];
     for (grant, reason) in [
-        ("files", "`--grant files` lacks `=`"),
+        ("files=", "`--grant files=` lacks a name or a value"),
+        ("http", "`--grant http` names nothing that is granted: the configuration grants `files`"),
         ("web=x", "`--grant web=…` names no provider"),
         ("files=/no/such/folder", "cannot grant `files`: cannot open `/no/such/folder`"),
     ] {

@@ -58,6 +58,7 @@ fn stands_by_its_word(template: &str) {
     }
     let id = run["id"].as_str().unwrap();
     assert!(home.ok(&["replay", id]).contains("came out the same"));
+    home.exports_and_replays_offline(id);
 
     // Without the grant it does without.
     let folder = home.path().join(NAME);

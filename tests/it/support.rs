@@ -342,6 +342,39 @@ impl Home {
     }
 }
 
+/// Replays an exported file where nothing else is: no home, no environment, no
+/// programs, and a network of its own in which even the loopback is down.
+pub fn replays_offline(file: &Path) -> Said {
+    let isolated = ["--user", "--map-root-user", "--net", "--"];
+    // Some containers allow no namespaces; all else is away there too.
+    let can = Command::new("unshare").args(isolated).arg("true").output();
+    let mut command = match can {
+        Ok(output) if output.status.success() => {
+            let mut command = Command::new("unshare");
+            command.args(isolated).arg(env!("CARGO_BIN_EXE_reenact"));
+            command
+        }
+        _ => Command::new(env!("CARGO_BIN_EXE_reenact")),
+    };
+    let nowhere = tempfile::tempdir().unwrap().path().join("none");
+    command.arg("replay").arg(file).current_dir("/").env_clear();
+    command.env("HOME", &nowhere).env("REENACT_HOME", &nowhere);
+    let said: Said = command.output().unwrap().into();
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert!(said.stdout.contains("no tool was called"), "{said:#?}");
+    assert!(!nowhere.exists(), "the file is enough");
+    said
+}
+
+impl Home {
+    /// Exports a run of this home, and replays it where nothing else is.
+    pub fn exports_and_replays_offline(&self, run: &str) -> Said {
+        let file = self.path().join(format!("{run}.reenact"));
+        self.ok(&["export", run, "-o", file.to_str().unwrap()]);
+        replays_offline(&file)
+    }
+}
+
 impl From<Output> for Said {
     fn from(output: Output) -> Self {
         Self {

@@ -66,10 +66,7 @@ async fn a_run_that_fetches_replays_without_the_server() {
     drop(server);
     let id = run["id"].as_str().unwrap();
     assert!(home.ok(&["replay", id]).contains("came out the same"));
-    let file = home.path().join("run.reenact").to_str().unwrap().to_owned();
-    home.ok(&["export", id, "-o", &file]);
-    let elsewhere = Home::new();
-    assert!(elsewhere.ok(&["replay", &file]).contains("no tool was called"));
+    home.exports_and_replays_offline(id);
     assert_eq!(log, ["GET /page"]);
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::servers::{node_server, time_server};
-use crate::support::{Home, Lab, Record, guest, resealed};
+use crate::support::{Home, Lab, Record, guest, replays_offline, resealed};
 
 /// A guest that calls what it is told to.
 fn guest_that_asks_for(tools: &[&str]) -> Arc<Revision> {
@@ -139,11 +139,7 @@ fn a_run_from_the_command_line_exports_and_replays_elsewhere() {
         assert!(!holds, "{}", file.display());
     }
     drop(servers);
-    let elsewhere = Home::new();
-    let mut replay = elsewhere.command(&["replay", exported.to_str().unwrap()]);
-    // No program is found there, least of all a server's.
-    let replayed = replay.env("PATH", "/nowhere").output().unwrap();
-    assert!(replayed.status.success(), "{replayed:?}");
+    replays_offline(&exported);
 }
 
 fn walk(folder: &Path) -> Vec<PathBuf> {

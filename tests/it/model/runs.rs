@@ -187,10 +187,52 @@ fn a_run_replays_when_the_model_is_gone() {
     drop(desk.server.take());
     let id = run["id"].as_str().unwrap();
     desk.home.ok(&["replay", id]);
-    let file = desk.path("run.reenact");
-    desk.home.ok(&["export", id, "-o", file.to_str().unwrap()]);
-    // Nothing of the first home is needed, nor a configuration or a key.
-    Home::new().ok(&["replay", file.to_str().unwrap()]);
+    desk.home.exports_and_replays_offline(id);
+}
+
+#[test]
+fn the_prompt_agent_asks_a_model_and_reads_files() {
+    let says = |text: &str, calls: &[(&str, &str)]| {
+        let call = |(number, (name, arguments)): (usize, &(&str, &str))| {
+            (format!("call-{number}"), (*name).to_owned(), (*arguments).to_owned())
+        };
+        Reply::Says(Says {
+            text: vec![text.to_owned()],
+            calls: calls.iter().enumerate().map(call).collect(),
+            tokens: Some((100, 10)),
+            ..Says::default()
+        })
+    };
+    let mut desk = Desk::new([
+        says("1. Search the files. 2. Answer.", &[]),
+        says(
+            "Both at once.",
+            &[("files_search", r#"{"query":"fuel"}"#), ("files_read", r#"{"path":"a.md"}"#)],
+        ),
+        says("# Fuel\n\nIt is counted (a.md).", &[]),
+    ]);
+    let docs = desk.path("docs");
+    fs::create_dir(&docs).unwrap();
+    fs::write(docs.join("a.md"), "Fuel is counted.\n").unwrap();
+    desk.configure(&format!(
+        "[secrets]\nCANARY = '{KEY}'\n[grants.files]\nroot = '{}'\n",
+        docs.display()
+    ));
+    let agent = desk.path("prompt.wasm");
+    fs::write(&agent, &guest("prompt").bytes).unwrap();
+    let input = json!({ "question": "What is fuel?" }).to_string();
+    let args = ["run", agent.to_str().unwrap(), "--input", &input, "--json"];
+    let said: Said = desk.command(&args).output().unwrap().into();
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    let run: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(run["resultData"]["result"], "# Fuel\n\nIt is counted (a.md).", "{run:#}");
+    assert_eq!(run["resultData"]["sources"][0]["title"], "a.md");
+    assert_eq!(
+        (&run["used"]["tool_calls"], &run["used"]["model_tokens"]),
+        (&json!(5), &json!(330))
+    );
+    drop(desk.server.take());
+    desk.home.exports_and_replays_offline(run["id"].as_str().unwrap());
 }
 
 #[test]
