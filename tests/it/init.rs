@@ -127,7 +127,16 @@ fn story(entries: Vec<Entry>) -> Vec<Body> {
         }
         other => other,
     };
-    after_start.map(of_content).collect()
+    let mut story: Vec<Body> = after_start.map(of_content).collect();
+    // Answers of one batch are recorded in the order in which they happen to arrive.
+    let call = |body: &Body| match body {
+        Body::ToolAnswered(answered) => Some(answered.call),
+        _ => None,
+    };
+    for batch in story.chunk_by_mut(|a, b| call(a).is_some() && call(b).is_some()) {
+        batch.sort_by_key(call);
+    }
+    story
 }
 
 /// `templates/prompt/build.sh` makes the component that the program carries.

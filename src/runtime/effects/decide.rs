@@ -25,7 +25,7 @@ pub enum Decision {
     Recorded,
     /// The record ends before this request.
     Beyond,
-    Divergence(Divergence),
+    Divergence(Box<Divergence>),
 }
 
 /// The first place where a replay asked for something other than what the
@@ -59,7 +59,7 @@ pub fn decide(recorded: Option<&Entry>, request: &Request, precision: Precision)
     if same {
         return Decision::Recorded;
     }
-    Decision::Divergence(diverged(entry, Found::Request(request.clone())))
+    Decision::Divergence(Box::new(diverged(entry, Found::Request(request.clone()))))
 }
 
 /// Whether the request would become this very entry.
@@ -162,7 +162,7 @@ mod tests {
                 found: Found::Request(found.clone()),
             };
             let decision = decide(Some(&recorded), &found, Precision::Exact);
-            assert_eq!(decision, Decision::Divergence(expected));
+            assert_eq!(decision, Decision::Divergence(Box::new(expected)));
         }
     }
 

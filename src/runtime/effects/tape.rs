@@ -138,7 +138,7 @@ impl Tape {
         }
         match decide(self.peek()?, &request, self.precision) {
             Decision::Recorded => self.pass(request),
-            Decision::Divergence(divergence) => Err(Halt::Diverged(Box::new(divergence))),
+            Decision::Divergence(divergence) => Err(Halt::Diverged(divergence)),
             Decision::Beyond => self.append(request, max_bytes),
         }
     }

@@ -50,7 +50,7 @@ async fn waiting_run(servers: &Servers, home: &Home) -> std::process::Child {
     let input = json!({ "do": "calls", "text": "odd.offspring\nodd.never" }).to_string();
     let agent = agent.to_str().unwrap();
     let mut command = home.command(&["run", agent, "--input", &input, "--grant", &servers.flag()]);
-    let host = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut host = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let waits = |message: &Value| message["params"]["name"] == "never";
     for _ in 0..1_200 {
         if servers.heard().iter().any(waits) {
@@ -59,7 +59,9 @@ async fn waiting_run(servers: &Servers, home: &Home) -> std::process::Child {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("the run does not come to its call");
+    host.kill().unwrap();
+    let status = host.wait().unwrap();
+    panic!("the run does not come to its call: {status}");
 }
 
 #[tokio::test]
