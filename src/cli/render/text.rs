@@ -29,7 +29,7 @@ pub fn line(text: &str, width: usize) -> String {
     indented(text.trim_start(), width)
 }
 
-/// Like [`line`], with the white space at its beginning.
+/// Like [`line()`], with the white space at its beginning.
 pub fn indented(text: &str, width: usize) -> String {
     let text = safe(text).replace(['\n', '\t'], " ");
     let text = text.trim_end();

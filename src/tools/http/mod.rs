@@ -2,7 +2,7 @@
 //! manifest name.
 //!
 //! Nothing but public addresses is reached, unless the operator grants more: see
-//! [`address`] for what that means, [`resolve`] for names and [`fetch`] for
+//! `address` for what that means, `resolve` for names and `fetch` for
 //! literal addresses and redirects. Whether a run may call the tools at all is
 //! not decided here.
 
