@@ -78,13 +78,19 @@ fn report(revision: &Revision, widened: &[String], args: &Args) -> Result<ExitCo
 fn check_asks(context: &Context, revision: &Revision, args: &Args) -> Result<Vec<String>, Failure> {
     let manifest = &revision.manifest;
     let all = asks(manifest);
-    let Some(published) = published(context, manifest.name.as_str())? else {
+    let Some(published) = published(context, revision)? else {
         if !all.is_empty() {
             note(format!("{} {}", style::label("asks for"), safe_list(&all)));
         }
         return Ok(vec![]);
     };
-    let new = widening(&published.manifest, manifest);
+    let new = match &published {
+        // The same file again: that mends a damaged one.
+        Published::Same => vec![],
+        Published::Other(published) => widening(&published.manifest, manifest),
+        // What cannot be read tells nothing.
+        Published::Damaged => all.clone(),
+    };
     let known: Vec<String> = all.into_iter().filter(|ask| !new.contains(ask)).collect();
     if !known.is_empty() {
         note(format!("{} {}", style::label("asks for"), safe_list(&known)));
@@ -101,23 +107,33 @@ fn check_asks(context: &Context, revision: &Revision, args: &Args) -> Result<Vec
         return Ok(new);
     }
     Err(Failure::new(format!(
-        "`{}` asks for more than its published revision {}: {}",
+        "`{}` asks for more than its published revision: {}",
         manifest.name,
-        published.digest.short(),
         safe_list(&new)
     ))
     .with_hint("`--allow-new-tools` publishes it all the same, `--draft` only stores it"))
 }
 
-/// The published revision of the agent. One that is damaged tells nothing, so
-/// everything is new then.
-fn published(context: &Context, agent: &str) -> Result<Option<Arc<Revision>>, Failure> {
-    let agent = match context.registry.agent(agent) {
+/// The published revision of an agent, next to another one.
+enum Published {
+    Same,
+    Other(Arc<Revision>),
+    Damaged,
+}
+
+/// What is published of the agent that `revision` is one of.
+fn published(context: &Context, revision: &Revision) -> Result<Option<Published>, Failure> {
+    let agent = match context.registry.agent(revision.manifest.name.as_str()) {
         Ok(agent) => agent,
         Err(RegistryError::UnknownAgent { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    agent.published.map(|digest| target::registered_digest(context, digest)).transpose()
+    Ok(agent.published.map(|digest| match digest == revision.digest {
+        true => Published::Same,
+        false => {
+            target::registered_digest(context, digest).map_or(Published::Damaged, Published::Other)
+        }
+    }))
 }
 
 fn safe_list(asks: &[String]) -> String {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::Micros;
+use super::entry::{Micros, present};
 use crate::json::Json;
 use crate::revision::Digest;
 
@@ -34,7 +34,7 @@ pub struct Rule {
     pub action: Action,
     /// JSON Schema that the arguments must fit for the rule to hold; without it
     /// the rule holds for all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub when: Option<Json>,
     /// For `ask`: how long a person has to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

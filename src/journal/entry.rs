@@ -206,7 +206,9 @@ pub struct RunError {
 
 /// Reads a `null` that is there as the JSON that it is: serde would take it for
 /// nothing, and a replay would find that the guest did something else.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Json>, D::Error> {
     Json::deserialize(deserializer).map(Some)
 }
 

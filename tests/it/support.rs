@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::time::Duration;
 
 use futures::FutureExt;
 use reenact::build::{self, BuildOutput};
@@ -15,6 +16,7 @@ use reenact::revision::{Limits, Manifest, Revision, seal};
 use reenact::runtime::{
     Canceller, Control, Executor, Fault, Journal, Memory, NewRun, Prepared, Ran, Replay,
 };
+use reenact::sandbox::Sandbox;
 use reenact::tools::policy::Policy;
 use reenact::tools::{Approver, Catalogue, Grant, Provider, RunTools, ToolLimits, Vault};
 use serde_json::Value;
@@ -64,13 +66,21 @@ fn cache() -> &'static Path {
 
 impl Lab {
     pub fn new() -> Self {
-        let executor = Executor::new(Some(cache())).unwrap();
+        // Interpreters take long to compile where other tests want the processor too.
+        let sandbox = Sandbox::new(Some(cache())).unwrap();
+        let sandbox = sandbox.with_compile_timeout(Duration::from_secs(900));
+        let executor = Executor::with_sandbox(sandbox);
         Self { executor, prepared: Mutex::default() }
     }
 
     pub fn prepare(&self, revision: &Arc<Revision>) -> Arc<Prepared> {
         let mut prepared = self.prepared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let prepare = || Arc::new(self.executor.prepare(Arc::clone(revision)).unwrap());
+        // One after the other: a second lab finds in the cache what the first one compiled.
+        static COMPILING: Mutex<()> = Mutex::new(());
+        let prepare = || {
+            let _alone = COMPILING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            Arc::new(self.executor.prepare(Arc::clone(revision)).unwrap())
+        };
         Arc::clone(prepared.entry(revision.digest).or_insert_with(prepare))
     }
 
