@@ -55,8 +55,8 @@ impl From<&Limits> for ToolLimits {
 /// A tool that is ready to be called.
 pub(super) struct Tool {
     spec: ToolSpec,
-    /// Of the schema.
-    digest: Digest,
+    /// The tool as a run's record tells of it, under no rules.
+    offer: GrantedTool,
     arguments: Schema,
     provider: Arc<dyn Provider>,
 }
@@ -79,7 +79,16 @@ impl Tool {
         }
         let arguments = Schema::compile(&spec.parameters)
             .map_err(|cause| refuse(format!("has an unusable schema: {cause}")))?;
-        Ok(Self { digest: schema_digest(&spec.parameters), spec, arguments, provider })
+        let offer = GrantedTool {
+            name: spec.name.clone(),
+            description: spec.description.clone(),
+            parameters: Json::from_value(&spec.parameters),
+            read_only: spec.read_only,
+            idempotent: spec.idempotent,
+            schema: Some(schema_digest(&spec.parameters)),
+            rules: Vec::new(),
+        };
+        Ok(Self { spec, offer, arguments, provider })
     }
 
     pub(super) fn spec(&self) -> &ToolSpec {
@@ -223,21 +232,18 @@ impl RunTools {
 
     /// What the policy granted, by name in alphabetical order.
     pub fn granted(&self) -> Vec<GrantedTool> {
-        let granted = |spec: &ToolSpec| GrantedTool {
-            name: spec.name.clone(),
-            description: spec.description.clone(),
-            parameters: Json::from_value(&spec.parameters),
-            read_only: spec.read_only,
-            idempotent: spec.idempotent,
-            schema: Some(schema_digest(&spec.parameters)),
-            rules: self.policy.rules_of(&spec.name),
+        let granted = |tool: &Tool| GrantedTool {
+            rules: self.policy.rules_of(&tool.spec.name),
+            ..tool.offer.clone()
         };
-        self.catalogue
-            .specs()
-            .into_iter()
-            .filter(|spec| self.is_granted(&spec.name))
-            .map(granted)
-            .collect()
+        let mut tools: Vec<GrantedTool> = self
+            .catalogue
+            .tools()
+            .filter(|tool| self.is_granted(&tool.spec.name))
+            .map(|tool| granted(tool))
+            .collect();
+        tools.sort_by(|a, b| a.name.cmp(&b.name));
+        tools
     }
 
     /// Whether the host has a provider of that name.
@@ -248,7 +254,7 @@ impl RunTools {
     /// Digest of the tool's schema as it is now, if the run may call it now.
     pub fn schema_of(&self, name: &str) -> Option<Digest> {
         let tool = self.catalogue.find(name, (self.asks)(name), &self.policy).ok()?;
-        Some(tool.digest)
+        tool.offer.schema
     }
 
     fn is_granted(&self, name: &str) -> bool {

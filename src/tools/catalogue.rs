@@ -127,7 +127,7 @@ impl Catalogue {
         self.kinds.get(provider).copied().unwrap_or(provider)
     }
 
-    fn tools(&self) -> impl Iterator<Item = &Arc<Tool>> {
+    pub(super) fn tools(&self) -> impl Iterator<Item = &Arc<Tool>> {
         self.providers.values().flat_map(BTreeMap::values)
     }
 

@@ -232,7 +232,7 @@ async fn a_call_that_was_approved_before_a_crash_is_not_made_twice() {
 }
 
 /// A home whose configuration asks about `files.list`, with the hostile guest.
-fn home_that_asks() -> Home {
+pub fn home_that_asks() -> Home {
     let home = Home::new();
     let docs = home.path().join("docs");
     std::fs::create_dir(&docs).unwrap();
@@ -248,7 +248,7 @@ fn home_that_asks() -> Home {
     home
 }
 
-const RUN: [&str; 4] = ["run", "hostile", "--input", r#"{"do":"tool-calls","n":1}"#];
+pub const RUN: [&str; 4] = ["run", "hostile", "--input", r#"{"do":"tool-calls","n":1}"#];
 
 /// Runs up to the question, and answers the run's id.
 fn paused(home: &Home) -> String {

@@ -89,19 +89,54 @@ fn a_killed_run_leaves_what_it_has_shown() {
     abandoned_runs_look_so(&home);
 }
 
+/// As if the time of every lease had gone by.
+fn leases_lapse(home: &Home) {
+    let db = rusqlite::Connection::open(Layout::at(home.path()).database()).unwrap();
+    db.execute("UPDATE runs SET lease_until = 0", []).unwrap();
+}
+
 fn abandoned_runs_look_so(home: &Home) {
     let running = home.json(&["runs", "--status", "running", "--json"]);
     let id = running[0]["id"].as_str().unwrap();
-    // As if the time of a lease had gone by.
-    let db = rusqlite::Connection::open(Layout::at(home.path()).database()).unwrap();
-    db.execute("UPDATE runs SET lease_until = 0", []).unwrap();
-    drop(db);
+    leases_lapse(home);
     assert!(home.ok(&["runs"]).contains("running (abandoned)"));
     let shown = home.ok(&["show", id]);
     assert!(shown.contains("running (abandoned)"), "{shown}");
     assert!(shown.contains("the run has not ended: this is what is durable of it"), "{shown}");
     let replayed = home.ok(&["replay", id]);
     assert!(replayed.contains("came out the same as far as the record goes"), "{replayed}");
+}
+
+#[test]
+fn a_killed_run_goes_on_where_it_was() {
+    let home = Home::new();
+    let file = home.path().join("hostile.wasm");
+    fs::write(&file, &guest("hostile").bytes).unwrap();
+    home.ok(&["publish", file.to_str().unwrap()]);
+    let input = r#"{"do":"tool-calls","n":150}"#;
+    let run = ["run", "hostile", "--input", input, "--grant", "files=wit", "--events", "none"];
+    let usual = time(|| drop(home.ok(&run)));
+    let left = moments(KILLS, usual).find_map(|life| {
+        killed_after(&home, &run, life);
+        let running = home.json(&["runs", "--status", "running", "--json"]);
+        let run = running.as_array()?.iter().find(|run| run["entries"].as_u64() > Some(5))?;
+        Some((run["id"].as_str()?.to_owned(), run["entries"].as_u64()?))
+    });
+    let (id, entries) = left.expect("a run that was killed half-way");
+
+    let resume = ["resume", &id, "--grant", "files=wit", "--json", "--events", "none"];
+    let held = home.fails(1, &resume);
+    assert!(held.contains("belongs to another process"), "{held}");
+    leases_lapse(&home);
+    let done = home.json(&resume);
+    assert_eq!(
+        (&done["status"], &done["resultData"]["result"]["answers"]),
+        (&json!("done"), &json!(150))
+    );
+    assert!(done["entries"].as_u64().unwrap() > entries);
+    assert_eq!(home.json(&["replay", &id, "--json"])["same"], true);
+    let again = home.fails(1, &resume);
+    assert!(again.contains("has ended: it is `done`"), "{again}");
 }
 
 #[test]

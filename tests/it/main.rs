@@ -33,5 +33,8 @@ mod scripted_model;
 mod servers;
 mod support;
 mod tampering;
+#[cfg(unix)]
+mod terminal;
 mod tidy;
 mod wat;
+mod widening;
