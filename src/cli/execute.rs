@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::context::Context;
 use super::desk::{Desk, OnAsk};
@@ -15,9 +15,10 @@ use super::render::{style, text};
 use super::watch::{Events, print, spinner};
 use super::{Failure, Global, exit, note, say, say_json};
 use crate::config::Config;
-use crate::journal::{Content, Entry, ErrorCode, Outcome, verify_all};
+use crate::journal::{Content, Encoded, Entry, ErrorCode, Outcome, verify_all};
 use crate::revision::{Limits, Revision};
-use crate::runtime::{Canceller, Control, DurableRun, Executor, Fault, Halt, NewRun, Prepared};
+use crate::runtime::{Canceller, DurableRun, Executor, Fault, Halt, NewRun, Prepared};
+use crate::storage::Follower;
 use crate::tools::{Catalogue, RunTools, ToolLimits};
 
 /// How to show a run.
@@ -82,33 +83,25 @@ pub fn prepare(executor: &Executor, revision: Arc<Revision>) -> Result<Prepared,
 impl Session<'_> {
     /// Executes a new run.
     pub async fn start(&self, plan: &NewRun, tools: RunTools) -> Result<ExitCode, Failure> {
-        let (canceller, control) = Control::live(plan.at, plan.started.limits.deadline_ms);
-        let (follower, entries) = unbounded_channel();
+        let (follower, entries) = follower();
         let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
         let tools = live.listen(tools, self.form.events);
         let known = Vec::new();
         let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
         let run = DurableRun::create(&self.context.storage, plan, Some(follower)).await?;
-        self.execute(run, &plan.started.run, tools, (canceller, control), printer, spinner).await
+        self.execute(run, &plan.started.run, tools, printer, spinner).await
     }
 
     /// Goes on with a run that has stopped half-way.
     pub async fn resume(&self, id: &str, tools: RunTools) -> Result<ExitCode, Failure> {
-        let (follower, entries) = unbounded_channel();
+        let (follower, entries) = follower();
         let run = DurableRun::resume(&self.context.storage, id, Some(follower)).await?;
         let known: Vec<Entry> = verify_all(run.recorded())
             .map_err(|damage| Failure::from(damage).context(format!("cannot resume run {id}")))?;
-        let (at, limits) = match known.first() {
-            Some(Entry { at, body: crate::journal::Body::Started(started), .. }) => {
-                (*at, started.limits)
-            }
-            _ => return Err(Failure::new(format!("run {id} has no beginning"))),
-        };
-        let control = Control::live(at, limits.deadline_ms);
         let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
         let tools = live.listen(tools, self.form.events);
         let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
-        self.execute(run, id, tools, control, printer, spinner).await
+        self.execute(run, id, tools, printer, spinner).await
     }
 
     fn spinner(&self) -> ProgressBar {
@@ -123,7 +116,6 @@ impl Session<'_> {
         run: DurableRun,
         id: &str,
         tools: RunTools,
-        (canceller, control): (Canceller, Control),
         printer: tokio::task::JoinHandle<()>,
         spinner: ProgressBar,
     ) -> Result<ExitCode, Failure> {
@@ -131,13 +123,14 @@ impl Session<'_> {
         let storage = self.context.storage.clone();
         let desk = Desk::new(storage, self.form.on_ask, spinner, may_prompt);
         let tools = tools.with_approver(Arc::new(desk));
+        let (canceller, control) = run.control()?;
         let watch = tokio::spawn(cancel_on_ctrl_c(canceller));
         let ran = run.execute(self.executor, self.prepared, tools, control).await;
         watch.abort();
         printer.await?;
         match ran {
             Ok(_) => {}
-            Err(Fault::Journal(Halt::Paused)) => return Ok(self.paused(id)),
+            Err(Fault::Journal(Halt::Parked(_))) => return Ok(self.paused(id)),
             Err(fault) => {
                 let failure = Failure::from(fault).context(format!("run {id} could not go on"));
                 return Err(failure.with_hint(format!(
@@ -196,6 +189,16 @@ impl Session<'_> {
         }
         Ok(ExitCode::from(code))
     }
+}
+
+/// Hands entries over to whoever prints them.
+fn follower() -> (Follower, UnboundedReceiver<Arc<Encoded>>) {
+    let (sender, entries) = unbounded_channel();
+    let follower: Follower = Box::new(move |entry| {
+        // Nobody has to listen.
+        let _ = sender.send(Arc::clone(entry));
+    });
+    (follower, entries)
 }
 
 /// The first Ctrl-C cancels the run, which is recorded; the second one ends

@@ -3,12 +3,10 @@
 use std::process::ExitCode;
 
 use super::context::Context;
-use super::render::pending::pending;
 use super::render::table::table;
 use super::render::{run as render, text};
 use super::{Failure, Global, note, say, say_json};
-use crate::journal::verify_all;
-use crate::storage::{RunFilter, RunRow, RunStatus};
+use crate::storage::{RunFilter, RunStatus};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -69,7 +67,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 run.id.clone(),
                 text::line(&run.agent, 63),
                 run.revision.short(),
-                status(&context, run),
+                render::status(run),
                 text::time(run.created_at),
                 text::duration(run.updated_at.saturating_sub(run.created_at)),
                 text::fuel(run.fuel),
@@ -83,14 +81,4 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The status, with what a run waits for whose process has left it.
-fn status(context: &Context, run: &RunRow) -> String {
-    let is_left = run.status == RunStatus::Running && run.lease_until < crate::runtime::now();
-    let entries = || verify_all(&context.storage.entries(&run.id).ok()?).ok();
-    match is_left.then(entries).flatten() {
-        Some(entries) if !pending(&entries).is_empty() => "running (needs approval)".to_owned(),
-        _ => render::status(run),
-    }
 }

@@ -1,4 +1,4 @@
-//! Interruption from outside: cancels and the deadline.
+//! Interruption from outside: cancels, the deadline, and hosts that stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,54 +9,110 @@ use tokio::sync::watch;
 use super::effects::system;
 use crate::journal::{ErrorCode, Micros};
 
-/// Cancels a run. Dropping it cancels nothing.
+/// Cancels a run, or lets go of it. Dropping it does neither.
 #[derive(Debug, Clone)]
-pub struct Canceller(watch::Sender<bool>);
+pub struct Canceller(watch::Sender<Wish>);
+
+/// What somebody outside wants of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    GoOn,
+    /// Stop as it stands; calls under way may still answer until then.
+    Leave {
+        until: Micros,
+    },
+    Cancel,
+}
 
 impl Canceller {
+    /// Ends the run, which is recorded.
     pub fn cancel(&self) {
-        self.0.send_replace(true);
+        self.0.send_replace(Wish::Cancel);
+    }
+
+    /// Stops the run as it stands, to be resumed later. Calls that are under way
+    /// have `grace` to answer.
+    pub fn leave(&self, grace: Duration) {
+        let until = system::now().saturating_add(grace.as_micros() as Micros);
+        self.0.send_if_modified(|wish| {
+            let goes_on = *wish == Wish::GoOn;
+            if goes_on {
+                *wish = Wish::Leave { until };
+            }
+            goes_on
+        });
     }
 }
 
-/// Why a run is interrupted.
+/// Why a run ends before its guest has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupt {
     Cancelled,
     Deadline,
 }
 
+/// Why a guest does not go on now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The run ends here.
+    End(Interrupt),
+    /// The host lets go of the run, which has not ended.
+    Leave,
+}
+
 /// A run's view of what may interrupt it.
 #[derive(Debug, Clone)]
 pub struct Control {
-    cancelled: watch::Receiver<bool>,
+    wish: watch::Receiver<Wish>,
     /// `None` for a replay, which neither is cancelled nor runs late.
     deadline: Option<Micros>,
     /// Time that does not count, in microseconds: that of people.
     extended: Arc<AtomicU64>,
+    /// How long a guest stays loaded while it waits; `None` for ever.
+    patience: Option<Duration>,
 }
 
 impl Control {
     /// For a live run that started at `started` and may take `limit_ms`.
     pub fn live(started: Micros, limit_ms: u64) -> (Canceller, Self) {
-        let (sender, cancelled) = watch::channel(false);
-        let at = started.saturating_add(limit_ms.saturating_mul(1_000));
-        (Canceller(sender), Self { cancelled, deadline: Some(at), extended: Arc::default() })
+        let (sender, wish) = watch::channel(Wish::GoOn);
+        let deadline = Some(started.saturating_add(limit_ms.saturating_mul(1_000)));
+        let extended = Arc::default();
+        (Canceller(sender), Self { wish, deadline, extended, patience: None })
     }
 
     /// For a replay: nothing interrupts it but its record.
     pub fn none() -> Self {
-        let (_, cancelled) = watch::channel(false);
-        Self { cancelled, deadline: None, extended: Arc::default() }
+        let (_, wish) = watch::channel(Wish::GoOn);
+        Self { wish, deadline: None, extended: Arc::default(), patience: None }
     }
 
-    /// Whether the run should end now.
-    pub fn due(&self) -> Option<Interrupt> {
-        if *self.cancelled.borrow() {
-            return Some(Interrupt::Cancelled);
+    /// Unloads the guest when it has waited for so long, or would.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// The patience, if there is an end to it.
+    pub fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
+    /// Whether the guest is not kept loaded until `time`.
+    pub fn is_too_long(&self, time: Micros) -> bool {
+        let left = Duration::from_micros(time.saturating_sub(system::now()));
+        self.patience.is_some_and(|patience| left > patience)
+    }
+
+    /// Whether the run should stop now.
+    pub fn due(&self) -> Option<Due> {
+        match *self.wish.borrow() {
+            Wish::Cancel => return Some(Due::End(Interrupt::Cancelled)),
+            Wish::Leave { .. } => return Some(Due::Leave),
+            Wish::GoOn => {}
         }
         let deadline = self.deadline()?;
-        (system::now() >= deadline).then_some(Interrupt::Deadline)
+        (system::now() >= deadline).then_some(Due::End(Interrupt::Deadline))
     }
 
     /// Puts off the deadline.
@@ -64,22 +120,43 @@ impl Control {
         self.extended.fetch_add(micros, Ordering::Relaxed);
     }
 
-    fn deadline(&self) -> Option<Micros> {
+    /// When the run ends if it has not by then; `None` if never.
+    pub fn deadline(&self) -> Option<Micros> {
         Some(self.deadline?.saturating_add(self.extended.load(Ordering::Relaxed)))
     }
 
-    /// Waits until somebody cancels the run.
-    pub async fn cancelled(&self) -> Interrupt {
-        let mut cancelled = self.cancelled.clone();
-        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
-            // Nobody can cancel any more.
-            std::future::pending::<()>().await;
+    /// Waits until somebody wants the run to stop. One that is let go of has its
+    /// grace first, if something is `under_way`.
+    pub async fn stopped(&self, under_way: bool) -> Due {
+        let mut wish = self.wish.clone();
+        loop {
+            let now = *wish.borrow_and_update();
+            let left = match now {
+                Wish::Cancel => return Due::End(Interrupt::Cancelled),
+                Wish::Leave { until } if under_way => until.saturating_sub(system::now()),
+                Wish::Leave { .. } => 0,
+                Wish::GoOn => Micros::MAX,
+            };
+            if left == 0 {
+                return Due::Leave;
+            }
+            let left = Duration::from_micros(left);
+            let changed = match now {
+                Wish::GoOn => Ok(wish.changed().await),
+                // A cancel counts also in the time of grace.
+                _ => tokio::time::timeout(left, wish.changed()).await,
+            };
+            match changed {
+                Ok(Err(_)) if now == Wish::GoOn => std::future::pending().await,
+                // Nobody can want anything else any more.
+                Ok(Err(_)) => tokio::time::sleep(left).await,
+                _ => {}
+            }
         }
-        Interrupt::Cancelled
     }
 
-    /// Waits until the run should end.
-    pub async fn interrupted(&self) -> Interrupt {
+    /// Waits until the run should stop.
+    pub async fn interrupted(&self, under_way: bool) -> Due {
         let deadline = async {
             match self.deadline() {
                 Some(deadline) => until(deadline).await,
@@ -88,16 +165,16 @@ impl Control {
         };
         tokio::select! {
             biased;
-            cancelled = self.cancelled() => cancelled,
-            () = deadline => Interrupt::Deadline,
+            due = self.stopped(under_way) => due,
+            () = deadline => Due::End(Interrupt::Deadline),
         }
     }
 
-    /// Waits for a time, unless the run should end before it.
-    pub async fn sleep_until(&self, time: Micros) -> Result<(), Interrupt> {
+    /// Waits for a time, unless the run should stop before it.
+    pub async fn sleep_until(&self, time: Micros) -> Result<(), Due> {
         tokio::select! {
             biased;
-            interrupt = self.interrupted() => Err(interrupt),
+            due = self.interrupted(false) => Err(due),
             () = until(time) => Ok(()),
         }
     }

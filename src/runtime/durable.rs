@@ -9,12 +9,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::task::AbortHandle;
 
-use super::control::Control;
+use super::control::{Canceller, Control};
 use super::effects::recorder::{Close, RecordError, Recorder};
 use super::effects::system;
-use super::executor::{Executor, Fault, Prepared, Ran};
+use super::effects::tape::{Halt, Park};
+use super::executor::{Executor, Fault, Prepared, Progress, Ran, Unloaded};
 use super::start::{Journal, NewRun};
-use crate::journal::{Encoded, Micros, Packer};
+use crate::journal::{Encoded, Entry, Micros, Packer};
 use crate::storage::{self, Appender, Ending, Follower, Storage, StorageError};
 use crate::tools::RunTools;
 
@@ -73,27 +74,89 @@ impl DurableRun {
         Self { appender, recorded, heartbeat }
     }
 
+    /// Id of the run.
+    pub fn id(&self) -> &str {
+        self.appender.run()
+    }
+
     /// What was durable when this process began to hold the run.
     pub fn recorded(&self) -> &[Encoded] {
         &self.recorded
     }
 
+    /// What interrupts the run. Its deadline counts from the first entry that the guest
+    /// has made; time in which the run waited for its turn, or for a machine to come
+    /// back, does not count.
+    pub fn control(&self) -> Result<(Canceller, Control), Fault> {
+        let limits = Journal::closed(self.recorded[..1.min(self.recorded.len())].to_vec());
+        let limits = limits.started()?.limits;
+        let now = system::now();
+        let began = |entry: &Encoded| serde_json::from_slice::<Entry>(&entry.bytes).ok();
+        let began = self.recorded.get(1).and_then(began).map_or(now, |entry| entry.at);
+        let (canceller, control) = Control::live(began, limits.deadline_ms);
+        if let Some(since) = self.appender.idle_since() {
+            control.extend(now.saturating_sub(since.max(began)));
+        }
+        Ok((canceller, control))
+    }
+
     /// Executes the run to its end, which is durable when this returns.
     pub async fn execute(
-        self,
+        mut self,
         executor: &Executor,
         prepared: &Prepared,
         tools: RunTools,
         control: Control,
     ) -> Result<Ran, Fault> {
-        let recorder = Box::new(Database::of(&self.appender));
-        let journal = Journal::open(self.recorded.clone(), recorder);
-        let result = executor.execute(prepared, journal, Some(tools), control).await;
-        if result.is_err() {
-            // Nobody has to wait for a lease that is of no more use.
-            let _ = self.appender.renew_lease(0).await;
+        loop {
+            match self.advance(executor, prepared, tools.clone(), control.clone()).await? {
+                Progress::Ended(ran) => return Ok(ran),
+                Progress::Unloaded(unloaded) => self.settle(unloaded).await?,
+            }
         }
-        result
+    }
+
+    /// Executes the run until it ends, is unloaded, or is given up. Of the first two it
+    /// stays this process's; of the last the error tells.
+    pub async fn advance(
+        &mut self,
+        executor: &Executor,
+        prepared: &Prepared,
+        tools: RunTools,
+        control: Control,
+    ) -> Result<Progress, Fault> {
+        let recorder = Box::new(Database::of(&self.appender));
+        let journal = Journal::open(std::mem::take(&mut self.recorded), recorder);
+        match executor.advance(prepared, journal, Some(tools), control).await {
+            Ok(progress) => Ok(progress),
+            Err(fault) => Err(self.give_up(fault).await),
+        }
+    }
+
+    /// Waits for what a run needs that was unloaded. Then it can be executed again.
+    pub async fn settle(&mut self, unloaded: Unloaded) -> Result<(), Fault> {
+        if let Err(halt) = unloaded.settle().await {
+            return Err(self.give_up(halt.into()).await);
+        }
+        match self.appender.storage().entries(self.appender.run()) {
+            Ok(recorded) => {
+                self.recorded = recorded;
+                Ok(())
+            }
+            Err(error) => Err(self.give_up(Halt::from(RecordError::from(error)).into()).await),
+        }
+    }
+
+    /// Nobody has to wait for a lease that is of no more use.
+    async fn give_up(&self, fault: Fault) -> Fault {
+        self.heartbeat.abort();
+        let _ = match &fault {
+            Fault::Journal(Halt::Parked(Park { until, calls })) => {
+                self.appender.park(*until, calls.clone()).await
+            }
+            _ => self.appender.renew_lease(0).await,
+        };
+        fault
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::control::{Control, Interrupt};
+use super::control::{Control, Due, Interrupt};
 use super::effects::decide::Precision;
 use super::effects::recorder::Close;
 use super::effects::tape::{Halt, Tape, UsedUp};
@@ -50,7 +50,25 @@ pub struct Ran {
     pub head: Digest,
 }
 
-/// A run that has not ended, because its journal or this machine let it down.
+/// How far an execution came.
+pub enum Progress {
+    Ended(Ran),
+    Unloaded(Unloaded),
+}
+
+/// A run whose guest was unloaded while its calls are under way.
+pub struct Unloaded(Box<Effects>);
+
+impl Unloaded {
+    /// Waits until the calls have answered and that is durable, or until the run
+    /// should stop. Then the run can be executed again, from its journal.
+    pub async fn settle(mut self) -> Result<(), Halt> {
+        self.0.settle().await
+    }
+}
+
+/// A run that has not ended, because its journal or this machine let it down, or
+/// because it waits.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
     #[error(transparent)]
@@ -89,7 +107,7 @@ impl Executor {
     ///
     /// What the journal holds is taken from it; what it does not hold happens
     /// live and is recorded by `recorder`. Without a recorder nothing happens
-    /// that is not in the journal.
+    /// that is not in the journal. `control` must have no end to its patience.
     pub async fn execute(
         &self,
         prepared: &Prepared,
@@ -97,6 +115,24 @@ impl Executor {
         tools: Option<RunTools>,
         control: Control,
     ) -> Result<Ran, Fault> {
+        match self.advance(prepared, journal, tools, control).await? {
+            Progress::Ended(ran) => Ok(ran),
+            Progress::Unloaded(unloaded) => {
+                unloaded.settle().await?;
+                Err(Fault::Journal(Halt::Left))
+            }
+        }
+    }
+
+    /// As [`Executor::execute`], but unloads a guest that waits for longer than
+    /// `control` has patience.
+    pub async fn advance(
+        &self,
+        prepared: &Prepared,
+        journal: Journal,
+        tools: Option<RunTools>,
+        control: Control,
+    ) -> Result<Progress, Fault> {
         let started = journal.started()?;
         let revision = &prepared.revision;
         if !(OLDEST_FORMAT..=FORMAT).contains(&started.format) {
@@ -130,6 +166,9 @@ impl Executor {
         let job = Job { world, input: job_input, limits: job_limits, seed, format };
         let finished = self.sandbox.run(&prepared.program, job, interrupt).await;
         let mut effects = finished.world;
+        if effects.is_unloaded() {
+            return Ok(Progress::Unloaded(Unloaded(Box::new(effects))));
+        }
 
         let mut interrupted_at = None;
         let mut output_bytes = 0;
@@ -146,7 +185,14 @@ impl Executor {
                 effects.tape().peek()?;
                 interrupted_at = Some(place);
                 let recorded = interruption.map(|(_, interrupt)| interrupt);
-                let interrupt = due.get().copied().or(recorded).unwrap_or(Interrupt::Cancelled);
+                let interrupt = match due.get() {
+                    Some(Due::Leave) => {
+                        effects.tape().commit().await?;
+                        return Err(Halt::Left.into());
+                    }
+                    Some(Due::End(interrupt)) => *interrupt,
+                    None => recorded.unwrap_or(Interrupt::Cancelled),
+                };
                 Outcome::Error(end_from_outside(interrupt.code(), &limits))
             }
             End::Stopped => match effects.take_stop() {
@@ -168,7 +214,8 @@ impl Executor {
             model_tokens: counts.model_tokens,
             model_cost_micros: counts.model_cost_micros,
         };
-        close(effects, Ended { outcome, used, interrupted_at }, finished.fuel).await
+        let ended = Ended { outcome, used, interrupted_at };
+        Ok(Progress::Ended(close(effects, ended, finished.fuel).await?))
     }
 }
 
@@ -194,7 +241,7 @@ struct RecordEnd {
 fn interrupt_at(
     record: RecordEnd,
     control: Control,
-    found: Arc<OnceLock<Interrupt>>,
+    found: Arc<OnceLock<Due>>,
 ) -> impl Fn(Place) -> bool + Send + Sync + 'static {
     move |place| {
         let is_used_up = record.used_up.get();

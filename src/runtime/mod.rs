@@ -11,12 +11,12 @@ mod outcome;
 mod replay;
 mod start;
 
-pub use control::{Canceller, Control, Interrupt};
+pub use control::{Canceller, Control, Due, Interrupt};
 pub use durable::DurableRun;
 pub use effects::decide::{Divergence, Found, Request};
 pub use effects::recorder::{Close, Memory, RecordError, Recorder};
 pub use effects::system::{now, run_id};
-pub use effects::tape::Halt;
-pub use executor::{Executor, Fault, PrepareError, Prepared, Ran};
+pub use effects::tape::{Halt, Park};
+pub use executor::{Executor, Fault, PrepareError, Prepared, Progress, Ran, Unloaded};
 pub use replay::{Replay, Verdict};
 pub use start::{InputError, Journal, NewRun};

@@ -7,17 +7,19 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::{mpsc::UnboundedSender, oneshot};
+use tokio::sync::oneshot;
 
 use super::entries::Body;
 use super::error::{Failure, StorageError};
+use super::runs::Taken;
 use super::writer::{Job, Queue};
-use super::{RunStatus, Storage};
+use super::{RunStatus, Storage, Waits};
 use crate::journal::{Encoded, Micros, Stored};
 
-/// Receives each entry of a run, in order, once it is durable. It is dropped when
+/// Is told of each entry of a run, in order, once it is durable; it must not wait, for
+/// the writer's thread calls it. It is dropped when
 /// the run has ended, or when its appender has failed or is gone.
-pub type Follower = UnboundedSender<Arc<Encoded>>;
+pub type Follower = Box<dyn Fn(&Arc<Encoded>) + Send>;
 
 /// How a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +33,9 @@ pub enum Ending<'a> {
 /// further ones fail alike, so no journal has a gap.
 pub struct Appender {
     lane: Arc<Lane>,
-    /// Keeps the writer's thread alive.
-    _storage: Storage,
+    idle_since: Option<Micros>,
+    /// Keeps the writer's thread alive too.
+    storage: Storage,
 }
 
 struct Lane {
@@ -61,12 +64,25 @@ struct State {
 impl Appender {
     pub(super) fn new(
         storage: Storage,
-        (run, key, epoch): (String, i64, i64),
+        Taken { key, epoch, idle_since }: Taken,
+        run: String,
         follower: Option<Follower>,
     ) -> Self {
         let queue = Arc::clone(&storage.0.queue);
         let state = Mutex::new(State { follower, ..State::default() });
-        Self { lane: Arc::new(Lane { run, key, epoch, queue, state }), _storage: storage }
+        let lane = Arc::new(Lane { run, key, epoch, queue, state });
+        Self { lane, idle_since, storage }
+    }
+
+    /// Since when the run had belonged to no process before this one, though it waited
+    /// for nothing: the time of its newest entry. `None` for a run that did not stop.
+    pub fn idle_since(&self) -> Option<Micros> {
+        self.idle_since
+    }
+
+    /// The database that the run is in.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// Id of the run.
@@ -111,9 +127,10 @@ impl Appender {
         self.act(Act::Append).await
     }
 
-    /// A pending run begins: from now on it is `running` and can be appended to.
-    pub async fn start(&self, now: Micros) -> Result<(), StorageError> {
-        self.act(Act::Start { now }).await
+    /// Gives up the run while it waits: until `wake_at`, or until one of the `calls`
+    /// is decided. Others may go on with it at once if one has been.
+    pub async fn park(&self, wake_at: Micros, calls: Vec<u64>) -> Result<(), StorageError> {
+        self.act(Act::Park { wake_at, calls }).await
     }
 
     /// Keeps the lease until `until`. With 0 it is given up: anybody may go on.
@@ -162,7 +179,7 @@ impl State {
 /// What to do once the entries are written.
 enum Act {
     Append,
-    Start { now: Micros },
+    Park { wake_at: Micros, calls: Vec<u64> },
     Renew { until: Micros },
     End { status: RunStatus, code: Option<String>, fuel: u64, now: Micros },
 }
@@ -221,12 +238,18 @@ impl Flush {
         let Lane { key, epoch, .. } = *self.lane;
         let changed = match &self.act {
             Act::Append => return Ok(()),
-            Act::Start { now } => db
-                .prepare_cached(
-                    "UPDATE runs SET status = 'running', updated_at = max(updated_at, ?3)
-                     WHERE key = ?1 AND lease_epoch = ?2 AND status = 'pending'",
+            Act::Park { wake_at, calls } => {
+                let waits = if calls.is_empty() { Waits::Sleep } else { Waits::Approval };
+                let calls = serde_json::to_string(calls).unwrap_or_default();
+                db.prepare_cached(
+                    "UPDATE runs SET lease_until = 0, waits = ?4, wake_at = iif(EXISTS (
+                         SELECT 1 FROM approvals
+                         WHERE run = ?1 AND call IN (SELECT value FROM json_each(?5))
+                     ), 0, ?3)
+                     WHERE key = ?1 AND lease_epoch = ?2 AND status = 'running'",
                 )?
-                .execute(params![key, epoch, now])?,
+                .execute(params![key, epoch, wake_at, waits.as_str(), calls])?
+            }
             Act::Renew { until } => db
                 .prepare_cached(
                     "UPDATE runs SET lease_until = ?3
@@ -292,8 +315,7 @@ impl Job for Flush {
                 for Stored { entry, .. } in self.taken {
                     state.bytes = state.bytes.saturating_sub(entry.bytes.len() as u64);
                     if let Some(follower) = &state.follower {
-                        // Nobody has to listen.
-                        let _ = follower.send(entry);
+                        follower(&entry);
                     }
                 }
                 if matches!(self.act, Act::End { .. }) {

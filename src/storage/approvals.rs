@@ -32,7 +32,12 @@ impl Storage {
                  SELECT key, ?2, ?3, ?4, ?5 FROM runs WHERE id = ?1
                  ON CONFLICT DO NOTHING",
             )?;
-            Ok(insert.execute(params![run, call, decision, by, at])? > 0)
+            let is_first = insert.execute(params![run, call, decision, by, at])? > 0;
+            if is_first {
+                // Whoever looks for runs to go on with finds it.
+                db.prepare_cached("UPDATE runs SET wake_at = 0 WHERE id = ?1")?.execute([run])?;
+            }
+            Ok(is_first)
         })
     }
 

@@ -10,7 +10,7 @@ pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS)
 /// The schema version that this program writes.
 pub(super) const NEWEST: i64 = STEPS.len() as i64;
 
-const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2)];
+const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3)];
 
 /// Times are microseconds since the epoch, digests their 32 bytes, run ids UUIDs.
 ///
@@ -94,6 +94,13 @@ CREATE TABLE approvals (
     PRIMARY KEY (run, call)
 ) STRICT;
 "#;
+
+/// `runs.waits` tells what a run without a process waits for, `wake_at` until when at
+/// the latest.
+const V3: &str = "
+ALTER TABLE runs ADD COLUMN waits TEXT CHECK (waits IN ('approval', 'sleep'));
+ALTER TABLE runs ADD COLUMN wake_at INTEGER NOT NULL DEFAULT 0;
+";
 
 #[cfg(test)]
 mod tests {

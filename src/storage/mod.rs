@@ -33,7 +33,7 @@ pub use appender::{Appender, Ending, Follower};
 pub use approvals::ApprovalRow;
 use error::Failure;
 pub use error::StorageError;
-pub use runs::{NewRun, RunFilter, RunRow, RunStatus};
+pub use runs::{NewRun, RunFilter, RunRow, RunStatus, Waits};
 use writer::{Job, Queue};
 
 /// Connections for reading that are kept when nobody uses them: as many as read

@@ -30,8 +30,32 @@ pub struct NewRun {
     pub created_at: Micros,
     /// When others may take the run over, unless the lease is renewed.
     pub lease_until: Micros,
-    /// The run waits for its turn, until [`Appender::start`].
+    /// The run waits for its turn, until somebody takes it over.
     pub pending: bool,
+}
+
+/// What a run waits for that no process has loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    Approval,
+    Sleep,
+}
+
+impl Waits {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approval => "approval",
+            Self::Sleep => "sleep",
+        }
+    }
+}
+
+impl FromSql for Waits {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let known = [Self::Approval, Self::Sleep];
+        let name = value.as_str()?;
+        known.into_iter().find(|waits| waits.as_str() == name).ok_or(FromSqlError::InvalidType)
+    }
 }
 
 /// A run as the database knows it without reading its journal.
@@ -52,6 +76,10 @@ pub struct RunRow {
     /// Hash of the newest durable entry.
     pub head: Digest,
     pub lease_until: Micros,
+    /// What it waits for without a process.
+    pub waits: Option<Waits>,
+    /// When it has to go on at the latest, if it waits.
+    pub wake_at: Micros,
 }
 
 /// Which runs to list.
@@ -83,15 +111,15 @@ impl Storage {
         let first = first.into();
         let (id, entry) = (run.id.clone(), first.entry.clone());
         let key = self.write(move |db| insert(db, &run, &first)).await?;
+        let idle_since = None;
         if let Some(follower) = &follower {
-            // Nobody has to listen.
-            let _ = follower.send(entry);
+            follower(&entry);
         }
-        Ok(Appender::new(self.clone(), (id, key, FIRST_EPOCH), follower))
+        Ok(Appender::new(self.clone(), Taken { key, epoch: FIRST_EPOCH, idle_since }, id, follower))
     }
 
-    /// Goes on with a run that has not ended and whose lease ran out before `now`.
-    /// From then on, whoever had it cannot write to it.
+    /// Goes on with a run that has not ended and whose lease ran out before `now`; it is
+    /// `running` from then on. Whoever had it cannot write to it any more.
     pub async fn take_over(
         &self,
         run: &str,
@@ -100,8 +128,8 @@ impl Storage {
         follower: Option<Follower>,
     ) -> Result<Appender, StorageError> {
         let id = run.to_owned();
-        let (key, epoch) = self.write(move |db| take(db, &id, now, lease_until)).await?;
-        Ok(Appender::new(self.clone(), (run.to_owned(), key, epoch), follower))
+        let taken = self.write(move |db| take(db, &id, now, lease_until)).await?;
+        Ok(Appender::new(self.clone(), taken, run.to_owned(), follower))
     }
 
     /// Runs that have not ended and that nobody has a lease on, oldest first.
@@ -170,21 +198,32 @@ fn insert(db: &Connection, run: &NewRun, stored: &Stored) -> Result<i64, Failure
     Ok(key)
 }
 
-fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<(i64, i64), Failure> {
-    let (key, epoch, lease, status): (i64, i64, Micros, RunStatus) = db
-        .prepare_cached("SELECT key, lease_epoch, lease_until, status FROM runs WHERE id = ?1")?
-        .query_row([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
-        .optional()?
-        .ok_or_else(|| StorageError::UnknownRun { run: run.to_owned() })?;
+/// A run that belongs to this process now.
+pub(super) struct Taken {
+    pub(super) key: i64,
+    pub(super) epoch: i64,
+    /// Since when no process had it, though it waited for nothing.
+    pub(super) idle_since: Option<Micros>,
+}
+
+fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<Taken, Failure> {
+    let row = select(db, "WHERE id = ?1", &[&run])?.pop();
+    let row = row.ok_or_else(|| StorageError::UnknownRun { run: run.to_owned() })?;
+    let (status, lease) = (row.status, row.lease_until);
     if matches!(status, RunStatus::Done | RunStatus::Error) {
         return Err(StorageError::WrongStatus { run: run.to_owned(), status }.into());
     }
     if lease >= now {
         return Err(StorageError::LeaseHeld { run: run.to_owned(), until: lease }.into());
     }
-    db.prepare_cached("UPDATE runs SET lease_epoch = ?2, lease_until = ?3 WHERE key = ?1")?
-        .execute(params![key, epoch + 1, until])?;
-    Ok((key, epoch + 1))
+    let taken = db
+        .prepare_cached(
+            "UPDATE runs SET lease_epoch = lease_epoch + 1, lease_until = ?2, status = 'running',
+                             waits = NULL, wake_at = 0 WHERE id = ?1 RETURNING key, lease_epoch",
+        )?
+        .query_row(params![run, until], |taken| Ok((taken.get(0)?, taken.get(1)?)))?;
+    let idle_since = row.waits.is_none().then_some(row.updated_at);
+    Ok(Taken { key: taken.0, epoch: taken.1, idle_since })
 }
 
 /// Builds the statement from the parts that the filter has, so that each
@@ -220,7 +259,7 @@ fn list(db: &Connection, filter: &RunFilter) -> Result<Vec<RunRow>, Failure> {
 fn select(db: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<Vec<RunRow>, Failure> {
     let mut rows = db.prepare_cached(&format!(
         "SELECT id, agent, revision, status, code, created_at, updated_at, entries, fuel, head,
-                lease_until FROM runs {rest}"
+                lease_until, waits, wake_at FROM runs {rest}"
     ))?;
     Ok(rows.query_map(values, read_row)?.collect::<Result<_, _>>()?)
 }
@@ -238,6 +277,8 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         fuel: row.get("fuel")?,
         head: Digest::from_bytes(row.get("head")?),
         lease_until: row.get("lease_until")?,
+        waits: row.get("waits")?,
+        wake_at: row.get("wake_at")?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::journal::{Encoded, Micros};
@@ -37,6 +37,12 @@ fn run(id: &str) -> NewRun {
         lease_until: 1_000,
         pending: false,
     }
+}
+
+/// Sends on what a follower is told.
+fn listener() -> (Follower, UnboundedReceiver<Arc<Encoded>>) {
+    let (sender, entries) = unbounded_channel();
+    (Box::new(move |entry| drop(sender.send(Arc::clone(entry)))), entries)
 }
 
 async fn create(storage: &Storage, id: &str) -> Appender {
@@ -86,7 +92,7 @@ async fn many_appenders_share_commits_and_keep_their_order() {
 async fn a_follower_sees_durable_entries_in_order_without_anybody_waiting() {
     let place = place();
     let storage = open(&place);
-    let (sender, mut follower) = unbounded_channel();
+    let (sender, mut follower) = listener();
     let appender = storage.create_run(run("a"), entry(0), Some(sender)).await.unwrap();
     for seq in 1..200 {
         appender.push(entry(seq), seq, 100);
@@ -141,7 +147,7 @@ async fn a_job_that_fails_fails_alone() {
 async fn whoever_lost_the_lease_cannot_write_from_any_process() {
     let place = place();
     let (first, second) = (open(&place), open(&place));
-    let (sender, mut follower) = unbounded_channel();
+    let (sender, mut follower) = listener();
     let zombie = first.create_run(run("a"), entry(0), Some(sender)).await.unwrap();
     let held = second.take_over("a", 999, 9_999, None).await.map(drop).unwrap_err();
     assert_eq!(held, StorageError::LeaseHeld { run: "a".into(), until: 1_000 });
@@ -172,7 +178,10 @@ async fn a_run_that_has_ended_or_not_begun_takes_no_entries() {
     let waiting = NewRun { pending: true, ..run("a") };
     let appender = storage.create_run(waiting.clone(), entry(0), None).await.unwrap();
     assert_eq!(storage.run_by_prefix("a").unwrap().status, RunStatus::Pending);
-    appender.start(101).await.unwrap();
+    appender.renew_lease(0).await.unwrap();
+    drop(appender);
+    let appender = storage.take_over("a", 101, 9_999, None).await.unwrap();
+    assert_eq!(storage.run_by_prefix("a").unwrap().status, RunStatus::Running);
     appender.push(entry(1), 1, 102);
     appender.finish(Ending::Done, 1, 103).await.unwrap();
     appender.push(entry(2), 2, 104);
@@ -184,6 +193,28 @@ async fn a_run_that_has_ended_or_not_begun_takes_no_entries() {
     appender.push(entry(1), 1, 102);
     let pending = StorageError::WrongStatus { run: "b".into(), status: RunStatus::Pending };
     assert_eq!(appender.commit().await.unwrap_err(), pending);
+}
+
+#[tokio::test]
+async fn a_parked_run_waits_until_its_time_or_until_somebody_decides() {
+    let place = place();
+    let storage = open(&place);
+    let (asleep, asking) = (create(&storage, "a").await, create(&storage, "b").await);
+    asleep.park(5_000, vec![]).await.unwrap();
+    asking.park(6_000, vec![3]).await.unwrap();
+    let row = |run| storage.run_by_prefix(run).unwrap();
+    assert_eq!((row("a").waits, row("a").wake_at), (Some(Waits::Sleep), 5_000));
+    assert_eq!((row("b").waits, row("b").wake_at), (Some(Waits::Approval), 6_000));
+    let decision = || ApprovalRow { decision: "{}".into(), by: "ada".into(), at: 1 };
+    assert!(storage.decide("b", 3, decision()).unwrap());
+    assert_eq!(row("b").wake_at, 0, "it can go on at once");
+
+    let taken = storage.take_over("b", 200, 9_999, None).await.unwrap();
+    assert_eq!((row("b").waits, taken.idle_since()), (None, None));
+    // Somebody may decide before the run is parked.
+    assert!(storage.decide("b", 4, decision()).unwrap());
+    taken.park(6_000, vec![4]).await.unwrap();
+    assert_eq!(row("b").wake_at, 0);
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ async fn left(lab: &Lab) -> Vec<Encoded> {
     let plan = reenact::runtime::NewRun::plan(&prepared, &input, limits, &tools).unwrap();
     let (_canceller, control) = Control::live(plan.at, limits.deadline_ms);
     let (journal, ran) = lab.goes_as_far(&prepared, vec![plan.first], tools, control).await;
-    assert!(matches!(ran, Err(Fault::Journal(Halt::Paused))), "{ran:?}");
+    assert!(matches!(ran, Err(Fault::Journal(Halt::Parked(_)))), "{ran:?}");
     assert_eq!(kinds(&journal), ["called", "asked"]);
     assert!(library.asked().is_empty());
     journal

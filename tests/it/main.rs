@@ -36,5 +36,6 @@ mod tampering;
 #[cfg(unix)]
 mod terminal;
 mod tidy;
+mod waiting;
 mod wat;
 mod widening;

@@ -98,7 +98,7 @@ fn an_approval_is_asked_for_and_given() {
     let run = newest_run(&home);
     assert_eq!(run["resultData"]["result"]["answers"], 1);
     let entries = run["entryList"].as_array().unwrap();
-    let decided = entries.iter().find_map(|entry| entry["body"].get("approvalAnswered"));
+    let decided = entries.iter().find_map(|entry| entry["body"].get("approval_answered"));
     assert_eq!(decided.unwrap()["by"], "ada");
 }
 
@@ -117,7 +117,7 @@ fn an_approval_is_refused_or_given_with_other_arguments() {
     terminal.types("e");
     terminal.shows("the arguments as JSON, on one line:");
     terminal.types("{");
-    terminal.shows("that is not JSON");
+    terminal.shows("that is not valid JSON");
     terminal.shows("[e]dit the arguments:");
     terminal.types("e");
     terminal.shows("the arguments as JSON, on one line:");

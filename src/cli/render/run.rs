@@ -10,7 +10,7 @@ use crate::journal::{
 };
 use crate::revision::Digest;
 use crate::runtime::now;
-use crate::storage::{RunRow, RunStatus};
+use crate::storage::{RunRow, RunStatus, Waits};
 
 /// A run and its whole journal.
 pub struct Recorded {
@@ -259,9 +259,12 @@ pub fn sources(sources: &[Source]) -> String {
 pub fn status(row: &RunRow) -> String {
     match (&row.code, row.status) {
         (Some(code), _) => format!("error: {code}"),
-        (None, RunStatus::Pending | RunStatus::Running) if row.lease_until < now() => {
-            format!("{} (abandoned)", row.status)
-        }
+        (None, RunStatus::Running) if row.lease_until < now() => match row.waits {
+            Some(Waits::Approval) if row.wake_at > now() => "running (needs approval)".to_owned(),
+            Some(Waits::Sleep) if row.wake_at > now() => "running (asleep)".to_owned(),
+            Some(_) => "running (can go on)".to_owned(),
+            None => "running (abandoned)".to_owned(),
+        },
         (None, status) => status.to_string(),
     }
 }

@@ -8,7 +8,7 @@ use crate::journal::{
     Answer, Approval, ApprovalAnswered, ApprovalAsked, Body, Micros, ToolError, ToolErrorCode,
 };
 use crate::json::Json;
-use crate::runtime::control::{Control, Interrupt, until};
+use crate::runtime::control::{Control, Due, until};
 use crate::sandbox::{Stopped, ToolRequest};
 use crate::tools::{Decided, Question, Reply, RunTools};
 
@@ -37,9 +37,12 @@ impl Effects {
         Ok(())
     }
 
-    /// Waits for what ends the run while it waits for something else.
-    pub(super) async fn interrupted(control: &Control, is_held: bool) -> Interrupt {
-        if is_held { control.cancelled().await } else { control.interrupted().await }
+    /// Waits for what stops the run while it waits for something else.
+    pub(super) async fn interrupted(control: &Control, is_held: bool, under_way: bool) -> Due {
+        match is_held {
+            true => control.stopped(under_way).await,
+            false => control.interrupted(under_way).await,
+        }
     }
 }
 

@@ -2,23 +2,26 @@
 //! made where the record ends.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, ready};
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::StreamExt;
 use serde_json::json;
 
-use super::decide::Found;
 use super::tape::Halt;
+use super::under_way::{Next, Pending, Step, UnderWay, Waited, Waiting};
 use super::{Effects, approvals, clip, system};
 use crate::journal::{
-    Answer, Approval, ApprovalAnswered, ApprovalAsked, Body, ErrorCode, GrantedTool, Micros,
-    Source, ToolAnswered, ToolCalled, ToolError, ToolErrorCode, Usage,
+    Answer, Approval, ApprovalAnswered, ApprovalAsked, Body, ErrorCode, GrantedTool, Source,
+    ToolAnswered, ToolCalled, ToolError, ToolErrorCode,
 };
 use crate::json::Json;
 use crate::revision::Digest;
+use crate::runtime::control::{Due, Interrupt};
 use crate::sandbox::{Stopped, ToolRequest, World};
 use crate::tools::{Call, Called, Decided, Reply, RunTools, Vetted};
+
+/// Does not count while a person decides.
+const LATE: Due = Due::End(Interrupt::Deadline);
 
 impl Effects {
     /// Answers calls that the guest makes together, in their order.
@@ -34,7 +37,7 @@ impl Effects {
         let mut waiting = self.intend(fuel, &calls)?;
         self.recall(fuel, &mut waiting)?;
         if waiting.missing() > 0 {
-            self.make(fuel, &calls, &mut waiting).await?;
+            waiting = self.make(fuel, calls, waiting).await?;
             self.commit().await?;
         }
         let (answers, usages) = waiting.into_answers();
@@ -100,73 +103,112 @@ impl Effects {
         Ok(())
     }
 
-    /// Makes the calls that have no answer yet, all at once, and records each
-    /// answer when it arrives.
+    /// Makes the calls that have no answer yet, all at once, and waits for them.
     async fn make(
         &mut self,
         fuel: u64,
-        calls: &[ToolRequest],
-        waiting: &mut Waiting,
-    ) -> Result<(), Stopped> {
+        calls: Vec<ToolRequest>,
+        waiting: Waiting,
+    ) -> Result<Waiting, Stopped> {
         let Some(tools) = self.tools.clone() else {
-            let result = Err(Halt::JournalOver);
-            return self.halt(result);
+            return self.halt(Err(Halt::JournalOver));
         };
-        let mut under_way: FuturesUnordered<BoxFuture<'static, Step>> = FuturesUnordered::new();
+        let is_held = self.open_questions > 0;
+        match self.control.due() {
+            // The run is brought back to where it was cancelled, say.
+            Some(due) if waiting.were_on_record && !(is_held && due == LATE) => {
+                return self.interrupt(due);
+            }
+            _ => {}
+        }
+        let mut under_way = UnderWay::new(fuel, calls, waiting, tools);
+        self.first_steps(&mut under_way).await?;
+        match self.wait(&mut under_way, self.control.patience()).await? {
+            Waited::Answered => Ok(under_way.waiting),
+            Waited::TooLong => {
+                self.unloaded = Some(under_way);
+                Err(Stopped)
+            }
+        }
+    }
+
+    /// Takes the first step of each call that has no answer.
+    async fn first_steps(&mut self, under_way: &mut UnderWay) -> Result<(), Stopped> {
         let mut must_be_known = false;
-        for (call, request) in (waiting.first..).zip(calls) {
-            let Some(pending) = waiting.open(call) else { continue };
-            let next = self.next_step(&tools, request, pending, waiting.were_on_record);
+        for index in 0..under_way.calls.len() {
+            let call = under_way.waiting.first + index as u64;
+            let Some(pending) = under_way.waiting.open(call) else { continue };
+            let request = &under_way.calls[index];
+            let were_on_record = under_way.waiting.were_on_record;
+            let next = self.next_step(&under_way.tools, request, pending, were_on_record);
             // Whether a call was made must be known after a crash, unless making it
             // again does no harm.
             must_be_known |= !self.may_repeat(&request.name) || matches!(next, Next::Ask(_));
-            under_way.push(match next {
-                Next::Answer(answer) => ready(Step::Called(call, Called::of(answer))).boxed(),
-                Next::Call(request) => self.start(&tools, call, request),
-                Next::Wait(until) => self.wait_for_decision(&tools, call, request, until),
+            match next {
+                Next::Answer(answer) => under_way.answer(call, answer),
+                Next::Call(request) => under_way.call(self.call_of(call, &request)),
+                Next::Wait(until) => under_way.ask(&self.started.run, call, until),
                 Next::Ask(timeout_ms) => {
                     let until = system::now().saturating_add(timeout_ms.saturating_mul(1_000));
-                    self.put_question(fuel, ApprovalAsked { call, until })?;
-                    waiting.at(call).asked = Some(until);
-                    self.wait_for_decision(&tools, call, request, until)
+                    self.put_question(under_way.fuel, ApprovalAsked { call, until })?;
+                    under_way.waiting.at(call).asked = Some(until);
+                    under_way.ask(&self.started.run, call, until);
                 }
-            });
+            }
         }
-        if must_be_known {
-            self.commit().await?;
-        }
+        if must_be_known { self.commit().await } else { Ok(()) }
+    }
+
+    /// Records each answer when it arrives, until all have arrived or the guest
+    /// has waited for longer than `patience`.
+    pub(super) async fn wait(
+        &mut self,
+        under_way: &mut UnderWay,
+        patience: Option<Duration>,
+    ) -> Result<Waited, Stopped> {
         let control = self.control.clone();
-        while waiting.missing() > 0 {
+        let fuel = under_way.fuel;
+        let too_long = async {
+            match patience {
+                Some(patience) => tokio::time::sleep(patience).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut too_long = std::pin::pin!(too_long);
+        while under_way.waiting.missing() > 0 {
+            if let Some(park) = under_way.park() {
+                return self.halt(Err(Halt::Parked(park)));
+            }
+            let (is_held, is_called) = (self.open_questions > 0, under_way.is_called());
             let step = tokio::select! {
                 biased;
-                interrupt = Self::interrupted(&control, self.open_questions > 0) => Err(interrupt),
-                Some(step) = under_way.next() => Ok(step),
+                due = Self::interrupted(&control, is_held, is_called) => Err(due),
+                Some(step) = under_way.steps.next() => Ok(step),
+                () = &mut too_long => return Ok(Waited::TooLong),
             };
             match step {
                 Ok(Step::Called(call, Called { answer, usage, attempts })) => {
                     let answered = ToolAnswered { call, answer, usage, attempts };
                     self.put(fuel, Body::ToolAnswered(answered.clone()))?;
-                    waiting.set(answered);
+                    under_way.waiting.set(answered);
                     self.relieve().await?;
                 }
-                Ok(Step::Decided(_, Reply::Leave)) => {
-                    let result = Err(Halt::Paused);
-                    return self.halt(result);
-                }
+                Ok(Step::Decided(call, Reply::Leave)) => under_way.leave(call),
                 Ok(Step::Decided(call, Reply::Decided(Decided { decision, by }))) => {
+                    under_way.asked.remove(&call);
                     let decided = ApprovalAnswered { call, decision: decision.clone(), by };
                     self.put_decision(fuel, decided)?;
                     self.commit().await?;
-                    let request = &calls[(call - waiting.first) as usize];
-                    under_way.push(match self.decided(&tools, &decision, request) {
-                        Ok(request) => self.start(&tools, call, request),
-                        Err(answer) => ready(Step::Called(call, Called::of(answer))).boxed(),
-                    });
+                    let request = under_way.request(call);
+                    match self.decided(&under_way.tools, &decision, request) {
+                        Ok(request) => under_way.call(self.call_of(call, &request)),
+                        Err(answer) => under_way.answer(call, answer),
+                    }
                 }
-                Err(interrupt) => return self.interrupt(interrupt),
+                Err(due) => return self.interrupt(due),
             }
         }
-        Ok(())
+        Ok(Waited::Answered)
     }
 
     /// What comes next for a call that has no answer.
@@ -220,23 +262,9 @@ impl Effects {
         }
     }
 
-    fn start(&self, tools: &RunTools, call: u64, request: ToolRequest) -> BoxFuture<'static, Step> {
+    fn call_of<'a>(&self, call: u64, request: &'a ToolRequest) -> (u64, Call<'a>) {
         let (key, budget) = (format!("{}/{call}", self.started.run), self.budget());
-        let (name, arguments) = (&*request.name, &*request.arguments);
-        let called = tools.call(Call { key, name, arguments, budget });
-        called.map(move |called| Step::Called(call, called)).boxed()
-    }
-
-    fn wait_for_decision(
-        &self,
-        tools: &RunTools,
-        call: u64,
-        request: &ToolRequest,
-        until: Micros,
-    ) -> BoxFuture<'static, Step> {
-        let question = approvals::question(&self.started.run, call, request, until);
-        let reply = approvals::decide(tools.clone(), question);
-        reply.map(move |reply| Step::Decided(call, reply)).boxed()
+        (call, Call { key, name: &request.name, arguments: &request.arguments, budget })
     }
 
     /// Whether calling the tool again after a crash does no harm. What is not
@@ -270,78 +298,6 @@ impl Effects {
             let Answer::Ok(output) = answer else { continue };
             merge_sources(&mut self.sources, &output.sources, self.started.limits.sources);
         }
-    }
-}
-
-/// What happens to a call that has no answer yet.
-enum Next {
-    Answer(Answer),
-    Call(ToolRequest),
-    /// A person was asked and has not decided.
-    Wait(Micros),
-    /// A person is to be asked, and has so many milliseconds.
-    Ask(u64),
-}
-
-/// What happened to a call that is under way.
-enum Step {
-    Called(u64, Called),
-    Decided(u64, Reply),
-}
-
-/// A call that the guest waits for.
-#[derive(Debug, Clone, Default)]
-struct Pending {
-    answer: Option<Answer>,
-    usage: Option<Usage>,
-    /// A person was asked, with time until then.
-    asked: Option<Micros>,
-    decided: Option<Approval>,
-}
-
-impl Pending {
-    fn is_asked(&self) -> bool {
-        self.asked.is_some() && self.decided.is_none()
-    }
-}
-
-/// Calls that were made together, and what is known of their answers.
-struct Waiting {
-    first: u64,
-    calls: Vec<Pending>,
-    /// The record already held every one of these calls. A call that may not be
-    /// repeated is only made when all of them are durable.
-    were_on_record: bool,
-}
-
-impl Waiting {
-    fn missing(&self) -> usize {
-        self.calls.iter().filter(|pending| pending.answer.is_none()).count()
-    }
-
-    /// The call of this number, if it is one of these and has no answer yet.
-    fn open(&self, call: u64) -> Option<&Pending> {
-        let index = usize::try_from(call.checked_sub(self.first)?).ok()?;
-        self.calls.get(index).filter(|pending| pending.answer.is_none())
-    }
-
-    fn at(&mut self, call: u64) -> &mut Pending {
-        &mut self.calls[(call - self.first) as usize]
-    }
-
-    fn set(&mut self, answered: ToolAnswered) {
-        let pending = self.at(answered.call);
-        (pending.answer, pending.usage) = (Some(answered.answer), answered.usage);
-    }
-
-    fn found(&self, fuel: u64) -> Found {
-        let calls = self.first..self.first + self.calls.len() as u64;
-        Found::Waiting { fuel, calls: calls.filter(|call| self.open(*call).is_some()).collect() }
-    }
-
-    fn into_answers(self) -> (Vec<Answer>, Vec<Option<Usage>>) {
-        let answered = |pending: Pending| Some((pending.answer?, pending.usage));
-        self.calls.into_iter().filter_map(answered).unzip()
     }
 }
 

@@ -13,14 +13,16 @@ pub mod decide;
 pub mod recorder;
 pub mod system;
 pub mod tape;
+mod under_way;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use self::calls::merge_sources;
 use self::decide::{Found, Request, ends_wait};
-use self::tape::{Halt, Tape};
-use super::control::{Control, Interrupt};
+use self::tape::{Halt, Park, Tape};
+use self::under_way::UnderWay;
+use super::control::{Control, Due};
 use crate::journal::{
     Answer, Body, Damage, ErrorCode, Event, GrantedTool, Log, Micros, RunError, SleepStarted,
     Source, SpanClosed, SpanOpened, Started, Stream,
@@ -71,6 +73,8 @@ pub struct Effects {
     held_since: Micros,
     sources: Vec<Source>,
     stop: Option<Stop>,
+    /// What the guest waited for when it was unloaded.
+    unloaded: Option<UnderWay>,
 }
 
 impl Effects {
@@ -99,6 +103,7 @@ impl Effects {
             held_since: 0,
             sources: Vec::new(),
             stop: None,
+            unloaded: None,
         })
     }
 
@@ -112,6 +117,26 @@ impl Effects {
 
     pub fn tape(&mut self) -> &mut Tape {
         &mut self.tape
+    }
+
+    /// Whether the guest was unloaded while calls are under way: then
+    /// [`Effects::settle`] waits for them.
+    pub fn is_unloaded(&self) -> bool {
+        self.unloaded.is_some()
+    }
+
+    /// Waits for the calls that were under way when the guest was unloaded. What
+    /// they answer is durable when this returns.
+    pub async fn settle(&mut self) -> Result<(), Halt> {
+        let Some(mut under_way) = self.unloaded.take() else { return Ok(()) };
+        self.tape.forget_record();
+        let settled = self.wait(&mut under_way, None).await;
+        match (settled, self.take_stop()) {
+            // An end is recorded when the guest has been brought back to this place.
+            (Ok(_), _) | (Err(_), Some(Stop::End(_))) => self.tape.commit().await,
+            (Err(_), Some(Stop::Halt(halt))) => Err(halt),
+            (Err(_), None) => unreachable!("a wait stops only with a reason"),
+        }
     }
 
     pub fn take_stop(&mut self) -> Option<Stop> {
@@ -139,7 +164,7 @@ impl Effects {
     fn put(&mut self, fuel: u64, body: Body) -> Result<(), Stopped> {
         // What a guest printed before it was stopped, and had not ended with a
         // line's end, comes too late.
-        if self.stop.is_some() {
+        if self.stop.is_some() || self.unloaded.is_some() {
             return Err(Stopped);
         }
         let result = self.tape.put(Request { fuel, body }, self.started.limits.journal_bytes);
@@ -196,7 +221,7 @@ impl Effects {
             Some(Some(code)) if code != ErrorCode::JournalTooLarge => self.end_from_outside(code),
             Some(_) => Ok(()),
             None => match self.control.due() {
-                Some(interrupt) => self.interrupt(interrupt),
+                Some(due) => self.interrupt(due),
                 None => Ok(()),
             },
         }
@@ -218,8 +243,11 @@ impl Effects {
         }
     }
 
-    fn interrupt<T>(&mut self, interrupt: Interrupt) -> Result<T, Stopped> {
-        self.end_from_outside(interrupt.code())
+    fn interrupt<T>(&mut self, due: Due) -> Result<T, Stopped> {
+        match due {
+            Due::End(interrupt) => self.end_from_outside(interrupt.code()),
+            Due::Leave => self.halt(Err(Halt::Left)),
+        }
     }
 
     fn end_from_outside<T>(&mut self, code: ErrorCode) -> Result<T, Stopped> {
@@ -303,8 +331,12 @@ impl World for Effects {
             Some(entry) => return self.stop_waiting(&entry, Found::Sleeping { fuel }),
             None => {
                 self.commit().await?;
-                if let Err(interrupt) = self.control.sleep_until(until).await {
-                    return self.interrupt(interrupt);
+                if self.control.is_too_long(until) {
+                    let until = until.min(self.control.deadline().unwrap_or(until));
+                    return self.halt(Err(Halt::Parked(Park { until, calls: Vec::new() })));
+                }
+                if let Err(due) = self.control.sleep_until(until).await {
+                    return self.interrupt(due);
                 }
                 self.tape.advance_to(until);
             }

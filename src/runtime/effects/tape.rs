@@ -49,9 +49,27 @@ pub enum Halt {
     /// The entry would make the journal larger than its limit.
     #[error("the journal is full")]
     Full,
-    /// The run waits for a person, and nobody waits with it.
-    #[error("the run waits for a person's approval")]
-    Paused,
+    /// The run waits, and its guest is not kept loaded for that.
+    #[error("the run waits for {}", .0.what())]
+    Parked(Park),
+    /// The host lets go of the run as it stands.
+    #[error("the host has let go of the run")]
+    Left,
+}
+
+/// What a run waits for that was unloaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Park {
+    /// When it has to go on at the latest.
+    pub until: Micros,
+    /// Calls about which people have to decide; none for a sleep.
+    pub calls: Vec<u64>,
+}
+
+impl Park {
+    fn what(&self) -> &'static str {
+        if self.calls.is_empty() { "a time to pass" } else { "a person's approval" }
+    }
 }
 
 impl Tape {
@@ -86,6 +104,12 @@ impl Tape {
     /// system's clock says.
     pub fn advance_to(&mut self, time: Micros) {
         self.last_at = self.last_at.max(time);
+    }
+
+    /// Lets go of the record, which is used up, to save its memory.
+    pub fn forget_record(&mut self) {
+        debug_assert_eq!(self.position, self.recorded.len());
+        (self.recorded, self.position) = (Vec::new(), 0);
     }
 
     /// A view of whether the record is used up that follows the position.

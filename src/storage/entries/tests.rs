@@ -1,6 +1,8 @@
 //! Packed entries in real files: read from any place on, by any version, and
 //! refused where they are damaged.
 
+use std::sync::Arc;
+
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rusqlite::Connection;
@@ -10,7 +12,7 @@ use super::*;
 use crate::journal::{Body, Chain, Entry, Event, Packer, ToolCalled, verify_prefix};
 use crate::json::Json;
 use crate::storage::migrations::{MIGRATIONS, NEWEST};
-use crate::storage::{Ending, NewRun};
+use crate::storage::{Ending, Follower, NewRun};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -102,6 +104,7 @@ async fn a_follower_is_sent_plain_entries() {
     let (place, journal) = (Place::new(), conversation(6));
     let storage = place.open();
     let (sender, mut follower) = unbounded_channel();
+    let sender: Follower = Box::new(move |entry| drop(sender.send(Arc::clone(entry))));
     let mut packer = Packer::default();
     let first = packer.pack(journal[0].clone());
     let appender = storage.create_run(run("a"), first, Some(sender)).await.unwrap();
