@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::context::Context;
 use super::desk::{Desk, OnAsk};
@@ -15,10 +14,10 @@ use super::render::{style, text};
 use super::watch::{Events, print, spinner};
 use super::{Failure, Global, exit, note, say, say_json};
 use crate::config::Config;
-use crate::journal::{Content, Encoded, Entry, ErrorCode, Outcome, verify_all};
+use crate::journal::{Content, Entry, ErrorCode, Outcome, verify_all};
 use crate::revision::{Limits, Revision};
 use crate::runtime::{Canceller, DurableRun, Executor, Fault, Halt, NewRun, Prepared};
-use crate::storage::Follower;
+use crate::storage::follower;
 use crate::tools::{Catalogue, RunTools, ToolLimits};
 
 /// How to show a run.
@@ -89,7 +88,7 @@ impl Session<'_> {
         let known = Vec::new();
         let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
         let run = DurableRun::create(&self.context.storage, plan, Some(follower)).await?;
-        self.execute(run, &plan.started.run, tools, printer, spinner).await
+        self.execute(run, tools, printer, spinner).await
     }
 
     /// Goes on with a run that has stopped half-way.
@@ -101,7 +100,7 @@ impl Session<'_> {
         let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
         let tools = live.listen(tools, self.form.events);
         let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
-        self.execute(run, id, tools, printer, spinner).await
+        self.execute(run, tools, printer, spinner).await
     }
 
     fn spinner(&self) -> ProgressBar {
@@ -114,7 +113,6 @@ impl Session<'_> {
     async fn execute(
         &self,
         run: DurableRun,
-        id: &str,
         tools: RunTools,
         printer: tokio::task::JoinHandle<()>,
         spinner: ProgressBar,
@@ -124,13 +122,14 @@ impl Session<'_> {
         let desk = Desk::new(storage, self.form.on_ask, spinner, may_prompt);
         let tools = tools.with_approver(Arc::new(desk));
         let (canceller, control) = run.control()?;
+        let id = run.id().to_owned();
         let watch = tokio::spawn(cancel_on_ctrl_c(canceller));
         let ran = run.execute(self.executor, self.prepared, tools, control).await;
         watch.abort();
         printer.await?;
         match ran {
             Ok(_) => {}
-            Err(Fault::Journal(Halt::Parked(_))) => return Ok(self.paused(id)),
+            Err(Fault::Journal(Halt::Parked(_))) => return Ok(self.paused(&id)),
             Err(fault) => {
                 let failure = Failure::from(fault).context(format!("run {id} could not go on"));
                 return Err(failure.with_hint(format!(
@@ -139,7 +138,7 @@ impl Session<'_> {
                 )));
             }
         }
-        let recorded = Recorded::read(&self.context.storage.entries(id)?)?;
+        let recorded = Recorded::read(&self.context.storage.entries(&id)?)?;
         self.report(&recorded)
     }
 
@@ -189,16 +188,6 @@ impl Session<'_> {
         }
         Ok(ExitCode::from(code))
     }
-}
-
-/// Hands entries over to whoever prints them.
-fn follower() -> (Follower, UnboundedReceiver<Arc<Encoded>>) {
-    let (sender, entries) = unbounded_channel();
-    let follower: Follower = Box::new(move |entry| {
-        // Nobody has to listen.
-        let _ = sender.send(Arc::clone(entry));
-    });
-    (follower, entries)
 }
 
 /// The first Ctrl-C cancels the run, which is recorded; the second one ends

@@ -126,32 +126,28 @@ impl Control {
     }
 
     /// Waits until somebody wants the run to stop. One that is let go of has its
-    /// grace first, if something is `under_way`.
+    /// grace first, if something is `under_way`; a cancel counts also then.
     pub async fn stopped(&self, under_way: bool) -> Due {
+        let grace = match self.wished(|wish| *wish != Wish::GoOn).await {
+            Wish::Cancel => return Due::End(Interrupt::Cancelled),
+            Wish::Leave { until } if under_way => until,
+            Wish::Leave { .. } | Wish::GoOn => return Due::Leave,
+        };
+        tokio::select! {
+            biased;
+            _ = self.wished(|wish| *wish == Wish::Cancel) => Due::End(Interrupt::Cancelled),
+            () = until(grace) => Due::Leave,
+        }
+    }
+
+    /// Waits until somebody has a wish that `fits`.
+    async fn wished(&self, fits: impl FnMut(&Wish) -> bool) -> Wish {
         let mut wish = self.wish.clone();
-        loop {
-            let now = *wish.borrow_and_update();
-            let left = match now {
-                Wish::Cancel => return Due::End(Interrupt::Cancelled),
-                Wish::Leave { until } if under_way => until.saturating_sub(system::now()),
-                Wish::Leave { .. } => 0,
-                Wish::GoOn => Micros::MAX,
-            };
-            if left == 0 {
-                return Due::Leave;
-            }
-            let left = Duration::from_micros(left);
-            let changed = match now {
-                Wish::GoOn => Ok(wish.changed().await),
-                // A cancel counts also in the time of grace.
-                _ => tokio::time::timeout(left, wish.changed()).await,
-            };
-            match changed {
-                Ok(Err(_)) if now == Wish::GoOn => std::future::pending().await,
-                // Nobody can want anything else any more.
-                Ok(Err(_)) => tokio::time::sleep(left).await,
-                _ => {}
-            }
+        let wished = wish.wait_for(fits).await.map(|wish| *wish);
+        match wished {
+            Ok(wish) => wish,
+            // Nobody can wish for anything any more.
+            Err(_) => std::future::pending().await,
         }
     }
 

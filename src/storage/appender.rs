@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::entries::Body;
@@ -17,9 +18,19 @@ use super::{RunStatus, Storage, Waits};
 use crate::journal::{Encoded, Micros, Stored};
 
 /// Is told of each entry of a run, in order, once it is durable; it must not wait, for
-/// the writer's thread calls it. It is dropped when
-/// the run has ended, or when its appender has failed or is gone.
+/// the writer's thread calls it. It is dropped when the run has ended, or when its
+/// appender has failed or is gone.
 pub type Follower = Box<dyn Fn(&Arc<Encoded>) + Send>;
+
+/// A follower that sends the entries on, however many.
+pub fn follower() -> (Follower, UnboundedReceiver<Arc<Encoded>>) {
+    let (sender, entries) = unbounded_channel();
+    let follower: Follower = Box::new(move |entry| {
+        // Nobody has to listen.
+        let _ = sender.send(Arc::clone(entry));
+    });
+    (follower, entries)
+}
 
 /// How a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

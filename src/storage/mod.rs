@@ -29,7 +29,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use agents::{AgentRow, RevisionRow};
-pub use appender::{Appender, Ending, Follower};
+pub use appender::{Appender, Ending, Follower, follower};
 pub use approvals::ApprovalRow;
 use error::Failure;
 pub use error::StorageError;

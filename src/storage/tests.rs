@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-
 use super::*;
 use crate::journal::{Encoded, Micros};
 use crate::revision::Digest;
@@ -37,12 +35,6 @@ fn run(id: &str) -> NewRun {
         lease_until: 1_000,
         pending: false,
     }
-}
-
-/// Sends on what a follower is told.
-fn listener() -> (Follower, UnboundedReceiver<Arc<Encoded>>) {
-    let (sender, entries) = unbounded_channel();
-    (Box::new(move |entry| drop(sender.send(Arc::clone(entry)))), entries)
 }
 
 async fn create(storage: &Storage, id: &str) -> Appender {
@@ -92,7 +84,7 @@ async fn many_appenders_share_commits_and_keep_their_order() {
 async fn a_follower_sees_durable_entries_in_order_without_anybody_waiting() {
     let place = place();
     let storage = open(&place);
-    let (sender, mut follower) = listener();
+    let (sender, mut follower) = follower();
     let appender = storage.create_run(run("a"), entry(0), Some(sender)).await.unwrap();
     for seq in 1..200 {
         appender.push(entry(seq), seq, 100);
@@ -147,7 +139,7 @@ async fn a_job_that_fails_fails_alone() {
 async fn whoever_lost_the_lease_cannot_write_from_any_process() {
     let place = place();
     let (first, second) = (open(&place), open(&place));
-    let (sender, mut follower) = listener();
+    let (sender, mut follower) = follower();
     let zombie = first.create_run(run("a"), entry(0), Some(sender)).await.unwrap();
     let held = second.take_over("a", 999, 9_999, None).await.map(drop).unwrap_err();
     assert_eq!(held, StorageError::LeaseHeld { run: "a".into(), until: 1_000 });

@@ -242,9 +242,7 @@ pub fn home_that_asks() -> Home {
         docs.display()
     );
     std::fs::write(home.path().join("reenact.toml"), config).unwrap();
-    let file = home.path().join("hostile.wasm");
-    std::fs::write(&file, &guest("hostile").bytes).unwrap();
-    home.ok(&["publish", file.to_str().unwrap()]);
+    home.publishes(&guest("hostile"));
     home
 }
 

@@ -270,9 +270,7 @@ fn ctrl_c_cancels_and_the_replay_stops_at_the_same_instruction() {
     let patient = resealed(&guest("hostile"), |manifest| {
         manifest.limits.fuel = Some(1 << 52);
     });
-    let file = home.path().join("patient.wasm");
-    fs::write(&file, &patient.bytes).unwrap();
-    home.ok(&["publish", file.to_str().unwrap()]);
+    home.publishes(&patient);
     let mut command = home.command(&["run", "hostile", "--input", r#"{"do":"loop"}"#]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

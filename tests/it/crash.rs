@@ -49,9 +49,7 @@ fn verify_revisions(home: &Home, agent: &str) -> usize {
 #[test]
 fn a_killed_run_leaves_what_it_has_shown() {
     let home = Home::new();
-    let file = home.path().join("hostile.wasm");
-    fs::write(&file, &guest("hostile").bytes).unwrap();
-    home.ok(&["publish", file.to_str().unwrap()]);
+    home.publishes(&guest("hostile"));
     let input = r#"{"do":"tool-calls","n":150}"#;
     let run = ["run", "hostile", "--input", input, "--grant", "files=wit", "--events", "ndjson"];
     let usual = time(|| drop(home.ok(&run)));
@@ -110,9 +108,7 @@ fn abandoned_runs_look_so(home: &Home) {
 #[test]
 fn a_killed_run_goes_on_where_it_was() {
     let home = Home::new();
-    let file = home.path().join("hostile.wasm");
-    fs::write(&file, &guest("hostile").bytes).unwrap();
-    home.ok(&["publish", file.to_str().unwrap()]);
+    home.publishes(&guest("hostile"));
     let input = r#"{"do":"tool-calls","n":150}"#;
     let run = ["run", "hostile", "--input", input, "--grant", "files=wit", "--events", "none"];
     let usual = time(|| drop(home.ok(&run)));

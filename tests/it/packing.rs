@@ -80,9 +80,7 @@ async fn talks(turns: usize, question: usize, answer: usize, histories: usize) -
     let revision = resealed(&guest("hostile"), |manifest| {
         manifest.tools.push("model.chat".parse().unwrap());
     });
-    let file = home.path().join("hostile.wasm");
-    fs::write(&file, &revision.bytes).unwrap();
-    home.ok(&["publish", file.to_str().unwrap()]);
+    home.publishes(&revision);
     let layout = Layout::at(home.path());
     // The file's size with everything in it, and nothing left in its log.
     let size = || {
@@ -201,9 +199,7 @@ async fn the_file_opens_with_everybodys_tools() {
 #[test]
 fn a_killed_conversation_can_be_read() {
     let home = Home::new();
-    let file = home.path().join("hostile.wasm");
-    fs::write(&file, &guest("hostile").bytes).unwrap();
-    home.ok(&["publish", file.to_str().unwrap()]);
+    home.publishes(&guest("hostile"));
     let input = r#"{"do":"converse","n":150,"size":2000}"#;
     let args = ["run", "hostile", "--input", input, "--events", "ndjson"];
     let begun = Instant::now();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use reenact::registry::Home as Layout;
 use reenact::revision::{Digest, Revision};
 
-use crate::support::{Home, guest, guest_folder, resealed};
+use crate::support::{Home, guest, guest_folder, put, resealed};
 
 const ADA: &str = r#"{"name":"Ada"}"#;
 
@@ -27,18 +27,12 @@ impl Shelf {
     }
 
     fn put(&self, revision: &Revision) -> String {
-        let path = self.0.path().join(format!("{}.wasm", revision.digest.hex()));
-        fs::write(&path, &revision.bytes).unwrap();
-        path.to_str().unwrap().to_owned()
+        put(self.0.path(), revision)
     }
 }
 
 fn state(home: &Home) -> String {
     home.json(&["agents", "--json"])[0]["state"].as_str().unwrap().to_owned()
-}
-
-fn published(home: &Home) -> String {
-    home.json(&["agents", "--json"])[0]["published"].as_str().unwrap().to_owned()
 }
 
 /// An agent's folder that holds a component which is built already.
@@ -105,9 +99,9 @@ fn an_agent_goes_through_its_states_and_back() {
 
     home.ok(&["publish", &two_file, "--draft"]);
     assert_eq!(state(&home), "Unpublished changes");
-    assert_eq!(published(&home), one.digest.to_string());
+    assert_eq!(home.published(), one.digest.to_string());
     home.ok(&["publish", &two_file]);
-    assert_eq!((state(&home), published(&home)), ("Published".into(), two.digest.to_string()));
+    assert_eq!((state(&home), home.published()), ("Published".into(), two.digest.to_string()));
 
     // Back to the older one: what runs is the older one.
     home.ok(&["publish", &format!("minimal@{}", &one.digest.hex()[..10])]);

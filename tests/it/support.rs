@@ -51,6 +51,13 @@ pub fn resealed(revision: &Revision, change: impl FnOnce(&mut Manifest)) -> Arc<
     Arc::new(Revision::open(bytes).unwrap())
 }
 
+/// Puts a revision into a folder, in a file of its own; answers the file's path.
+pub fn put(folder: &Path, revision: &Revision) -> String {
+    let path = folder.join(format!("{}.wasm", revision.digest.hex()));
+    std::fs::write(&path, &revision.bytes).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 /// Runs agents in this process, with journals in memory.
 pub struct Lab {
     pub executor: Executor,
@@ -342,6 +349,16 @@ impl Home {
     /// Runs a command that must succeed and print one JSON document.
     pub fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
+    /// Publishes a revision.
+    pub fn publishes(&self, revision: &Revision) {
+        self.ok(&["publish", &put(self.path(), revision)]);
+    }
+
+    /// What is published of the only agent.
+    pub fn published(&self) -> String {
+        self.json(&["agents", "--json"])[0]["published"].as_str().unwrap().to_owned()
     }
 
     /// Runs a command that must exit with `code`; answers its stderr.

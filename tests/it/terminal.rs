@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::approvals::{RUN, home_that_asks};
-use crate::support::{Home, guest, resealed};
+use crate::support::{Home, guest, put, resealed};
 
 /// A command with a terminal on all sides, and who sits at it.
 struct Terminal {
@@ -130,22 +130,18 @@ fn an_approval_is_refused_or_given_with_other_arguments() {
 #[test]
 fn more_tools_are_confirmed_or_not() {
     let home = Home::new();
-    let narrow = home.path().join("narrow.wasm");
-    std::fs::write(&narrow, &guest("minimal").bytes).unwrap();
-    home.ok(&["publish", narrow.to_str().unwrap()]);
-    let wide = home.path().join("wide.wasm");
+    home.publishes(&guest("minimal"));
     let asks_more = resealed(&guest("minimal"), |manifest| {
         manifest.tools.push("http.fetch".parse().unwrap());
     });
-    std::fs::write(&wide, &asks_more.bytes).unwrap();
-    let published = || home.json(&["agents", "--json"])[0]["published"].clone();
+    let wide = put(home.path(), &asks_more);
 
     for (answer, code, digest) in [("", 1, guest("minimal").digest), ("y", 0, asks_more.digest)] {
-        let mut terminal = Terminal::start(&home, &["publish", wide.to_str().unwrap()]);
+        let mut terminal = Terminal::start(&home, &["publish", &wide]);
         terminal.shows("asks for more than the published revision: http.fetch");
         terminal.shows("publish it? [y]es or [n]o:");
         terminal.types(answer);
         assert_eq!(terminal.ends(), code);
-        assert_eq!(published(), digest.to_string());
+        assert_eq!(home.published(), digest.to_string());
     }
 }

@@ -16,12 +16,8 @@ use crate::journal::{
 };
 use crate::json::Json;
 use crate::revision::Digest;
-use crate::runtime::control::{Due, Interrupt};
 use crate::sandbox::{Stopped, ToolRequest, World};
 use crate::tools::{Call, Called, Decided, Reply, RunTools, Vetted};
-
-/// Does not count while a person decides.
-const LATE: Due = Due::End(Interrupt::Deadline);
 
 impl Effects {
     /// Answers calls that the guest makes together, in their order.
@@ -113,14 +109,6 @@ impl Effects {
         let Some(tools) = self.tools.clone() else {
             return self.halt(Err(Halt::JournalOver));
         };
-        let is_held = self.open_questions > 0;
-        match self.control.due() {
-            // The run is brought back to where it was cancelled, say.
-            Some(due) if waiting.were_on_record && !(is_held && due == LATE) => {
-                return self.interrupt(due);
-            }
-            _ => {}
-        }
         let mut under_way = UnderWay::new(fuel, calls, waiting, tools);
         self.first_steps(&mut under_way).await?;
         match self.wait(&mut under_way, self.control.patience()).await? {
@@ -180,6 +168,8 @@ impl Effects {
                 return self.halt(Err(Halt::Parked(park)));
             }
             let (is_held, is_called) = (self.open_questions > 0, under_way.is_called());
+            // What has been cancelled meanwhile takes no step: a call is made when it
+            // is waited for, and not before.
             let step = tokio::select! {
                 biased;
                 due = Self::interrupted(&control, is_held, is_called) => Err(due),

@@ -1,18 +1,15 @@
 //! Packed entries in real files: read from any place on, by any version, and
 //! refused where they are damaged.
 
-use std::sync::Arc;
-
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rusqlite::Connection;
-use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
 use crate::journal::{Body, Chain, Entry, Event, Packer, ToolCalled, verify_prefix};
 use crate::json::Json;
 use crate::storage::migrations::{MIGRATIONS, NEWEST};
-use crate::storage::{Ending, Follower, NewRun};
+use crate::storage::{Ending, NewRun, follower};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -103,8 +100,7 @@ async fn a_packed_journal_is_read_from_any_place_on() {
 async fn a_follower_is_sent_plain_entries() {
     let (place, journal) = (Place::new(), conversation(6));
     let storage = place.open();
-    let (sender, mut follower) = unbounded_channel();
-    let sender: Follower = Box::new(move |entry| drop(sender.send(Arc::clone(entry))));
+    let (sender, mut follower) = follower();
     let mut packer = Packer::default();
     let first = packer.pack(journal[0].clone());
     let appender = storage.create_run(run("a"), first, Some(sender)).await.unwrap();
