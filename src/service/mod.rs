@@ -1,0 +1,4 @@
+//! What a machine that serves runs does with them, apart from serving HTTP.
+
+pub mod events;
+pub mod view;
