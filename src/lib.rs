@@ -8,7 +8,7 @@
 //! ```text
 //! main.rs     parse, run a verb, print an error, exit
 //! cli/        one file per verb; the only place that prints
-service/    what a machine that serves runs does with them; no HTTP is served here
+//! service/    what a machine that serves runs does with them; no HTTP is served here
 //! build       from an agent's folder to a sealed revision
 //! config      the operator's reenact.toml: caps, grants, policy, secrets
 //! runtime/    a run from start to outcome: executor, effects (the one door), replay

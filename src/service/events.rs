@@ -136,8 +136,7 @@ impl EventReader {
             }
             Body::ToolCalled(call) => {
                 let arguments = call.arguments.to_value();
-                let data =
-                    json!({ "call": call.call, "tool": call.name, "arguments": arguments });
+                let data = json!({ "call": call.call, "tool": call.name, "arguments": arguments });
                 let open = Open::new(entry, "tool_call", data);
                 return self.opened(entry, |reader| reader.calls.entry(call.call).or_insert(open));
             }
