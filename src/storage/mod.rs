@@ -12,6 +12,7 @@
 mod agents;
 mod appender;
 mod approvals;
+mod deliveries;
 mod entries;
 mod error;
 mod migrations;
@@ -31,6 +32,7 @@ use tokio::sync::oneshot;
 pub use agents::{AgentRow, RevisionRow};
 pub use appender::{Appender, Ending, Follower, follower};
 pub use approvals::ApprovalRow;
+pub use deliveries::{Attempted, Claimed, DeliveryFilter, DeliveryRow, DeliveryState, WebhookRow};
 use error::Failure;
 pub use error::StorageError;
 pub use runs::{NewRun, RunFilter, RunRow, RunStatus, Waits};
