@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::journal::{ErrorCode, FORMAT, Fingerprint, Source, Used};
 use crate::json::Json;
-use crate::revision::{Digest, Limits};
+use crate::revision::{Digest, Limits, SomeLimits};
 
 fn started() -> Started {
     Started {
@@ -15,7 +15,7 @@ fn started() -> Started {
         revision: Digest::of(b"revision"),
         input: Json::from_value(&json!({ "topic": "otters" })),
         seed: String::new(),
-        limits: Limits::default(),
+        limits: Limits::effective(&SomeLimits::default(), &SomeLimits::default()),
         tools: vec![],
         engine: Fingerprint {
             wasmtime: "48".to_owned(),
