@@ -17,7 +17,7 @@ use super::target::registered_digest;
 use super::{Failure, Global, exit, note, say, say_json};
 use crate::journal::{Encoded, PortableRun};
 use crate::revision::{Digest, Revision};
-use crate::runtime::{Executor, Prepared, Verdict};
+use crate::runtime::{Executor, Prepared};
 use crate::service::{Tail, check_row};
 use crate::storage::{RunFilter, RunRow};
 

@@ -130,11 +130,7 @@ impl Service {
     }
 
     /// Creates an agent that has no revision yet.
-    pub async fn create_agent(
-        &self,
-        id: &str,
-        edit: AgentEdit,
-    ) -> Result<AgentView, ServiceError> {
+    pub async fn create_agent(&self, id: &str, edit: AgentEdit) -> Result<AgentView, ServiceError> {
         let name: AgentName = id.parse().map_err(|cause| ServiceError::BadName {
             text: id.to_owned(),
             cause: format!("{cause}"),

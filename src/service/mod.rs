@@ -15,11 +15,12 @@ pub mod metrics;
 mod proof;
 mod publish;
 mod queue;
-mod read;
+pub mod read;
 mod scheduler;
 mod shelf;
 mod submit;
 pub mod view;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +96,8 @@ pub enum ServiceError {
     Input(#[from] InputError),
     #[error(transparent)]
     Fault(#[from] Fault),
+    #[error(transparent)]
+    Read(#[from] read::ReadError),
     #[error(transparent)]
     Decision(#[from] DecisionError),
     /// The queue is full.

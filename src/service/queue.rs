@@ -139,10 +139,9 @@ impl Queue {
             }
             let next = match line.returning.pop_front() {
                 Some(place) => Some(Next::Return { agent: agent.clone(), place }),
-                None if may_start => line
-                    .waiting
-                    .pop_front()
-                    .map(|run| Next::Start { run, agent: agent.clone() }),
+                None if may_start => {
+                    line.waiting.pop_front().map(|run| Next::Start { run, agent: agent.clone() })
+                }
                 None => None,
             };
             let is_idle = line.returning.is_empty() && line.waiting.is_empty();

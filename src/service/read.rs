@@ -3,9 +3,9 @@
 use super::events::{ApiEvent, EventReader, Update};
 use super::view::RunView;
 use super::{Service, ServiceError, Subscription, blocking};
-use crate::journal::{Body, Encoded, Entry, PortableRun, Started, verify_all};
+use crate::journal::{Body, Encoded, Ended, Entry, PortableRun, Started, verify_all};
 use crate::runtime::{Fault, Halt};
-use crate::storage::{RunFilter, RunRow, RunStatus, Storage};
+use crate::storage::{RunFilter, RunRow, Storage, StorageError};
 
 /// Entries that are read at once: enough to be quick, little enough to be small.
 const CHUNK: u32 = 256;
@@ -19,8 +19,8 @@ impl Service {
     /// One run as it is shown.
     pub async fn view(&self, run: &str) -> Result<RunView, ServiceError> {
         let storage = self.0.storage.clone();
-        let run = run.to_owned();
-        blocking(move || view(&storage, &storage.run(&run)?)).await
+        let id = run.to_owned();
+        blocking(move || Ok(self::run(&storage, &id)?)).await
     }
 
     /// The runs that the filter asks for, newest first.
@@ -28,7 +28,7 @@ impl Service {
         let storage = self.0.storage.clone();
         blocking(move || {
             let rows = storage.runs(&filter)?;
-            rows.iter().map(|row| view(&storage, row)).collect()
+            rows.iter().map(|row| Ok(view(&storage, row)?)).collect()
         })
         .await
     }
@@ -138,28 +138,37 @@ pub(super) fn verified(encoded: &[Encoded]) -> Result<Vec<Entry>, ServiceError> 
     verify_all(encoded).map_err(|damage| Fault::from(Halt::from(damage)).into())
 }
 
-/// Reads no more of a journal than its two ends.
-fn view(storage: &Storage, row: &RunRow) -> Result<RunView, ServiceError> {
-    let first = storage.entries_from(&row.id, 0, 1)?;
-    let started = started(&first)?;
-    let ended = match row.status {
-        RunStatus::Done | RunStatus::Error => {
-            let seq = row.entries.saturating_sub(1);
-            let last = storage.entries_from(&row.id, seq, 1)?;
-            last.first().map(|last| read(last, seq)).transpose()?
-        }
-        RunStatus::Pending | RunStatus::Running => None,
-    };
-    let ended = ended.and_then(|entry| match entry.body {
-        Body::Ended(ended) => Some(*ended),
-        _ => None,
-    });
-    Ok(RunView::of(row, &started, ended.as_ref()))
+/// Why a run cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("the journal of run `{run}` is damaged at its beginning")]
+    Damaged { run: String },
 }
 
-fn started(encoded: &[Encoded]) -> Result<Started, ServiceError> {
-    match verified(encoded)?.pop().map(|entry| entry.body) {
-        Some(Body::Started(started)) => Ok(*started),
-        _ => Err(Fault::NoStart.into()),
-    }
+/// One run as it is shown.
+pub fn run(storage: &Storage, id: &str) -> Result<RunView, ReadError> {
+    view(storage, &storage.run(id)?)
+}
+
+/// The run of a row. Only its first and last entries are read, and the chain is not
+/// verified: that takes the whole journal, and is a replay's work.
+pub fn view(storage: &Storage, row: &RunRow) -> Result<RunView, ReadError> {
+    let first = storage.entries_from(&row.id, 0, 1)?;
+    let Some(Body::Started(started)) = first.first().and_then(body) else {
+        return Err(ReadError::Damaged { run: row.id.clone() });
+    };
+    let last = storage.entries_from(&row.id, row.entries.saturating_sub(1), 1)?;
+    let ended = match last.first().and_then(body) {
+        Some(Body::Ended(ended)) => Some(ended),
+        _ => None,
+    };
+    let (started, ended): (&Started, Option<&Ended>) = (&started, ended.as_deref());
+    Ok(RunView::of(row, started, ended))
+}
+
+/// What an entry holds, if it can be read.
+fn body(entry: &Encoded) -> Option<Body> {
+    serde_json::from_slice::<Entry>(&entry.bytes).ok().map(|entry| entry.body)
 }

@@ -128,7 +128,9 @@ impl Service {
         };
         if tokio::time::timeout(grace + LAST_WAIT, let_go).await.is_err() {
             let held = scheduler.queue().counts().held;
-            tracing::warn!("{held} runs did not let go in time; their leases run out by themselves");
+            tracing::warn!(
+                "{held} runs did not let go in time; their leases run out by themselves"
+            );
         }
     }
 
@@ -172,7 +174,8 @@ impl Service {
                     LOOK_EVERY
                 }
             };
-            let _ = tokio::time::timeout(wait.min(LOOK_EVERY), self.0.scheduler.due.notified()).await;
+            let _ =
+                tokio::time::timeout(wait.min(LOOK_EVERY), self.0.scheduler.due.notified()).await;
             if let Err(error) = self.take_due().await {
                 tracing::error!("cannot look for runs that are due: {error}");
             }

@@ -10,7 +10,7 @@ pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS)
 /// The schema version that this program writes.
 pub(super) const NEWEST: i64 = STEPS.len() as i64;
 
-const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3), M::up(V4)];
+const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3), M::up(V4), M::up(V5)];
 
 /// Times are microseconds since the epoch, digests their 32 bytes, run ids UUIDs.
 ///
@@ -132,6 +132,49 @@ CREATE TABLE keys (
     created_at INTEGER NOT NULL,
     revoked_at INTEGER
 ) STRICT;
+";
+
+/// `webhooks` is a copy of what the configuration says of them, as far as the database
+/// has to know it; `gone` is set when a receiver wants no more. `deliveries` holds one
+/// message per webhook and run that ended: a trigger adds it, so that no statement that
+/// ends runs can forget to. `next_at` is when a pending one is due, and when a settled
+/// one was settled.
+const V5: &str = "
+CREATE TABLE webhooks (
+    id     TEXT NOT NULL PRIMARY KEY,
+    origin TEXT NOT NULL,
+    agents TEXT,
+    events TEXT,
+    gone   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE deliveries (
+    key        INTEGER PRIMARY KEY,
+    run        INTEGER NOT NULL REFERENCES runs (key),
+    webhook    TEXT NOT NULL,
+    origin     TEXT NOT NULL,
+    event      TEXT NOT NULL,
+    state      TEXT NOT NULL DEFAULT 'pending'
+               CHECK (state IN ('pending', 'delivered', 'failed')),
+    created_at INTEGER NOT NULL,
+    next_at    INTEGER NOT NULL,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    UNIQUE (run, webhook, event)
+) STRICT;
+CREATE INDEX deliveries_due ON deliveries (webhook, next_at) WHERE state = 'pending';
+CREATE INDEX deliveries_by_age ON deliveries (created_at);
+
+CREATE TRIGGER runs_that_end AFTER UPDATE OF status ON runs
+WHEN NEW.status IN ('done', 'error') AND OLD.status NOT IN ('done', 'error')
+BEGIN
+    INSERT INTO deliveries (run, webhook, origin, event, created_at, next_at)
+    SELECT NEW.key, id, origin, 'run.' || NEW.status, NEW.updated_at, NEW.updated_at
+    FROM webhooks
+    WHERE NOT gone
+    AND (agents IS NULL OR NEW.agent IN (SELECT value FROM json_each(agents)))
+    AND (events IS NULL OR 'run.' || NEW.status IN (SELECT value FROM json_each(events)));
+END;
 ";
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 mod agents;
 mod appender;
 mod approvals;
+mod deliveries;
 mod entries;
 mod error;
 mod keys;
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 pub use agents::{AgentEdit, AgentRow, AgentTotals, RevisionRow};
 pub use appender::{Appender, Ending, Follower, follower};
 pub use approvals::ApprovalRow;
+pub use deliveries::{Attempted, Claimed, DeliveryFilter, DeliveryRow, DeliveryState, WebhookRow};
 use error::Failure;
 pub use error::StorageError;
 pub use keys::KeyRow;
