@@ -5,6 +5,7 @@
 //! checks names and shapes; opening what is granted is the catalogue's work, and
 //! where the file is looked for is the command line's.
 
+mod server;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::json::Json;
 use crate::revision::{InvalidLimit, Schema, SomeLimits, ToolPattern};
 use crate::tools::policy::{Named, Policy};
 use crate::tools::{Grant, KINDS, Vault, kind, kind_names, quoted};
+pub use server::ServerConfig;
 use webhooks::WebhookToml;
 pub use webhooks::{Hook, Key, RunEvent};
 
@@ -32,6 +34,8 @@ pub struct Config {
     /// Secrets by name. What is not here is looked for in the environment.
     secrets: BTreeMap<String, String>,
     webhooks: Vec<WebhookToml>,
+    /// What `reenact serve` listens on and takes on.
+    pub server: ServerConfig,
     /// The `--grant` flags can take away, but give nothing that the file does not.
     flags_only_narrow: bool,
 }
@@ -45,6 +49,8 @@ pub enum ConfigError {
     Syntax { path: PathBuf, line: Option<usize>, cause: Box<toml::de::Error> },
     #[error("`{}`: {cause}", path.display())]
     Limit { path: PathBuf, cause: InvalidLimit },
+    #[error("`{}`: {problem}", path.display())]
+    Server { path: PathBuf, problem: String },
     #[error("`{}`: `grants.{name}` is no provider, only {}", path.display(), kind_names())]
     UnknownProvider { path: PathBuf, name: String },
     #[error("`{}`: unknown key `{key}` in `[grants.{name}]`, only {}", path.display(), keys(name))]
@@ -126,6 +132,8 @@ struct File {
     flags_only_narrow: bool,
     #[serde(default)]
     webhooks: Vec<WebhookToml>,
+    #[serde(default)]
+    server: ServerConfig,
 }
 
 /// A table `[[policy]]`.
@@ -184,8 +192,9 @@ impl Config {
             let line = cause.span().map(|span| text[..span.start].matches('\n').count() + 1);
             ConfigError::Syntax { path: path(), line, cause: Box::new(cause) }
         })?;
-        let File { limits, grants, policy, secrets, flags_only_narrow, webhooks } = file;
+        let File { limits, grants, policy, secrets, flags_only_narrow, webhooks, server } = file;
         limits.check().map_err(|cause| ConfigError::Limit { path: path(), cause })?;
+        server.check().map_err(|problem| ConfigError::Server { path: path(), problem })?;
         for (name, table) in &grants {
             let Some(kind) = kind(name) else {
                 return Err(ConfigError::UnknownProvider { path: path(), name: name.clone() });
@@ -204,7 +213,7 @@ impl Config {
             grants.into_iter().map(|(name, table)| (name, Grant::Table { table, file: path() }));
         let grants = grants.collect();
         let webhooks = webhooks.into_iter().map(|hook| hook.of(origin)).collect();
-        Ok(Self { limits, grants, policy, secrets, webhooks, flags_only_narrow })
+        Ok(Self { limits, grants, policy, secrets, webhooks, server, flags_only_narrow })
     }
 
     /// Holds the run to what `--grant` flags name, if there are any: `NAME=VALUE`
@@ -290,7 +299,7 @@ mod tests {
         for (text, message) in [
             (
                 "\n[limit]\nfuel = 1",
-                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`, `webhooks`",
+                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`, `webhooks`, `server`",
             ),
             (
                 "[limits]\nfuel = -1",

@@ -183,6 +183,11 @@ impl Service {
         RevisionView::of(self.resolve(agent, prefix)?, published)
     }
 
+    /// The digest of a revision, by its id or a beginning of it.
+    pub fn digest(&self, agent: &str, prefix: &str) -> Result<Digest, ServiceError> {
+        Ok(self.resolve(agent, prefix)?.digest)
+    }
+
     /// The sealed file of a revision.
     pub async fn download(
         &self,

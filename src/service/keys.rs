@@ -139,7 +139,7 @@ pub fn check(storage: &Storage, key: &str) -> Result<Client, KeyError> {
 }
 
 /// The part of a key that is public, if it has the form of one.
-fn id_of(key: &str) -> Option<&str> {
+pub fn id_of(key: &str) -> Option<&str> {
     let is_whole = key.len() == MARK.len() + ID_DIGITS + 1 + SECRET_CHARS && key.is_ascii();
     let (id, secret) = key.split_at_checked(MARK.len() + ID_DIGITS)?;
     (is_whole && id.starts_with(MARK) && secret.starts_with('_')).then_some(id)

@@ -5,15 +5,45 @@ use super::view::RunView;
 use super::{Service, ServiceError, Subscription, blocking};
 use crate::journal::{Body, Encoded, Ended, Entry, PortableRun, Started, verify_all};
 use crate::runtime::{Fault, Halt};
-use crate::storage::{RunFilter, RunRow, Storage, StorageError};
+use crate::storage::{RunFilter, RunRow, RunStatus, Storage, StorageError};
 
 /// Entries that are read at once: enough to be quick, little enough to be small.
 const CHUNK: u32 = 256;
 
 impl Service {
-    /// The row of the run of that very id.
+    /// The row of a run, by its id or a beginning of it that no other one has.
     pub fn row(&self, run: &str) -> Result<RunRow, ServiceError> {
-        Ok(self.0.storage.run(run)?)
+        const WHOLE: usize = 36;
+        let storage = &self.0.storage;
+        Ok(if run.len() == WHOLE { storage.run(run)? } else { storage.run_by_prefix(run)? })
+    }
+
+    /// A run when it has ended, or as it is when the time is over.
+    pub async fn wait_for_end(
+        &self,
+        run: &str,
+        timeout: std::time::Duration,
+    ) -> Result<RunView, ServiceError> {
+        let mut subscription = self.subscribe(run);
+        let ended = async {
+            loop {
+                let status = self.0.storage.run(run)?.status;
+                if matches!(status, RunStatus::Done | RunStatus::Error) {
+                    return Ok(());
+                }
+                changed(&mut subscription).await;
+            }
+        };
+        match tokio::time::timeout(timeout, ended).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) | Err(_) => self.view(run).await,
+        }
+    }
+
+    /// The calls of a run that wait for a person.
+    pub async fn pending(&self, run: &str) -> Result<Vec<super::Pending>, ServiceError> {
+        let (storage, run) = (self.0.storage.clone(), run.to_owned());
+        blocking(move || Ok(super::pending(&verified(&storage.entries(&run)?)?))).await
     }
 
     /// One run as it is shown.
@@ -113,12 +143,16 @@ impl Watch {
     /// Waits until there may be more to read: at once if this process executes the run,
     /// else when somebody looks.
     pub async fn changed(&mut self) {
-        const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
-        if self.subscription.is_held() {
-            self.subscription.changed().await;
-        } else {
-            let _ = tokio::time::timeout(LOOK_EVERY, self.subscription.changed()).await;
-        }
+        changed(&mut self.subscription).await;
+    }
+}
+
+async fn changed(subscription: &mut Subscription) {
+    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+    if subscription.is_held() {
+        subscription.changed().await;
+    } else {
+        let _ = tokio::time::timeout(LOOK_EVERY, subscription.changed()).await;
     }
 }
 
