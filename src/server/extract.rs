@@ -34,6 +34,12 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
         let config = &app.0.config;
         let timeout = Duration::from_millis(config.request_timeout_ms);
         let bytes = read(request, config.body_bytes, timeout).await?;
+        // A list of the members' values would be taken for the object too.
+        let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        if first.is_some_and(|first| b"[\"tfn-0123456789".contains(first)) {
+            let detail = "the body is not an object";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", detail));
+        }
         let value = serde_json::from_slice(&bytes).map_err(|error| {
             use serde_json::error::Category;
             let detail = format!("the body is not what is expected: {error}");
