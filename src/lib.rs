@@ -8,6 +8,7 @@
 //! ```text
 //! main.rs     parse, run a verb, print an error, exit
 //! cli/        one file per verb; the only place that prints
+//! client/     a server's API from the other side: requests, retries, streams
 //! server/     the HTTP API; the only place that knows that HTTP is served
 //! service/    runs that are asked for: queue, scheduler, keys; what is said of runs
 //! build       from an agent's folder to a sealed revision
@@ -39,6 +40,7 @@
 
 pub mod build;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod journal;
 pub mod json;

@@ -23,7 +23,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 pub use problem::Problem;
-pub use routes::openapi;
+pub use routes::{VERSION, openapi};
+pub use runs::PendingCall;
 
 use crate::config::ServerConfig;
 use crate::service::Service;

@@ -60,6 +60,11 @@ impl Problem {
         self
     }
 
+    /// Whether it is of the kind `name`.
+    pub fn is(&self, name: &str) -> bool {
+        self.kind.strip_prefix(TYPE) == Some(name)
+    }
+
     pub fn bad_request(name: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, name, detail)
     }

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::{App, Problem, agents, events, operations, problem, revisions, runs};
 
 /// What the paths of the API begin with.
-const VERSION: &str = "/v0.1";
+pub const VERSION: &str = "/v0.1";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -41,6 +41,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(revisions::download))
         .routes(routes!(revisions::diff))
         .routes(routes!(runs::list, runs::start))
+        .routes(routes!(runs::list_all))
         .routes(routes!(runs::get))
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::approve))

@@ -156,15 +156,59 @@ pub async fn list(
     Path(agent): Path<String>,
     Query(query): Query<ListRuns>,
 ) -> Result<Answer<RunPage>, Problem> {
+    app.service().agent(&agent)?;
+    let ListRuns { status, revision, limit, cursor } = query;
+    page(&app, ListAllRuns { agent: Some(agent), status, revision, limit, cursor }).await
+}
+
+/// Runs of all agents, the newest first, a page at a time.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListAllRuns {
+    /// Only those of this agent.
+    agent: Option<String>,
+    /// Only those that are at this.
+    status: Option<Status>,
+    /// Only those of this revision: its id; with `agent`, a beginning of it is enough.
+    revision: Option<String>,
+    /// How many at most.
+    #[serde(default = "fifty")]
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: u32,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// List the runs of all agents
+#[utoipa::path(
+    get, path = "/runs", tag = "runs", operation_id = "listAllRuns",
+    params(ListAllRuns), responses((status = 200, body = RunPage)),
+)]
+pub async fn list_all(
+    State(app): State<App>,
+    _: Reader,
+    Query(query): Query<ListAllRuns>,
+) -> Result<Answer<RunPage>, Problem> {
+    if let Some(agent) = &query.agent {
+        app.service().agent(agent)?;
+    }
+    page(&app, query).await
+}
+
+async fn page(app: &App, query: ListAllRuns) -> Result<Answer<RunPage>, Problem> {
     let limit = check_limit(query.limit)?;
     let service = app.service();
-    service.agent(&agent)?;
-    let revision = match &query.revision {
-        Some(prefix) => Some(service.digest(&agent, prefix)?),
-        None => None,
+    let revision = match (&query.agent, &query.revision) {
+        (_, None) => None,
+        (Some(agent), Some(prefix)) => Some(service.digest(agent, prefix)?),
+        (None, Some(id)) => Some(id.parse().map_err(|_| {
+            let detail = format!("`{id}` is not the whole id of a revision, and no agent is named");
+            Problem::bad_request("bad-revision-id", detail)
+        })?),
     };
     let filter = RunFilter {
-        agent: Some(agent),
+        agent: query.agent,
         status: query.status.map(RunStatus::from),
         revision,
         limit: limit + 1,
@@ -276,15 +320,15 @@ pub async fn approve(
 }
 
 /// A call that waits for a person.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingCall {
     /// Number of the call.
-    call: u64,
-    tool: String,
-    arguments: Value,
+    pub call: u64,
+    pub tool: String,
+    pub arguments: Value,
     /// When it is denied if nobody has decided.
-    until: String,
+    pub until: String,
 }
 
 impl From<Pending> for PendingCall {
