@@ -14,7 +14,7 @@ use crate::registry::AgentState;
 pub struct Args {
     /// Print the list as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
@@ -59,7 +59,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn state(state: AgentState) -> &'static str {
+pub(super) fn state(state: AgentState) -> &'static str {
     match state {
         AgentState::Unpublished => "Unpublished",
         AgentState::Published => "Published",

@@ -28,28 +28,28 @@ Examples:
   reenact approve 0193c1f2 --list                       show what waits, decide nothing")]
 pub struct Args {
     /// Id of the run; a unique beginning is enough
-    run: String,
+    pub(super) run: String,
     /// Number of the call, where several wait
     #[arg(long, value_name = "N")]
-    call: Option<u64>,
+    pub(super) call: Option<u64>,
     /// Deny the call
     #[arg(long, value_name = "REASON", num_args = 0..=1, default_missing_value = "", conflicts_with = "arguments")]
-    deny: Option<String>,
+    pub(super) deny: Option<String>,
     /// Approve the call with these arguments instead of the agent's
     #[arg(long, value_name = "JSON|@FILE|-")]
-    arguments: Option<String>,
+    pub(super) arguments: Option<String>,
     /// Only show what waits
     #[arg(long, conflicts_with_all = ["deny", "arguments", "call"])]
-    list: bool,
+    pub(super) list: bool,
     /// Keep the decision, but do not go on with the run here
     #[arg(long)]
-    no_resume: bool,
+    pub(super) no_resume: bool,
     /// Open tools as in `reenact run`, if the run goes on here
     #[arg(long = "grant", value_name = "NAME[=VALUE]")]
-    grants: Vec<String>,
+    pub(super) grants: Vec<String>,
     /// Print what waits, or the finished run, as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
@@ -59,7 +59,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     if args.list {
         return list(&row, &waiting, args.json);
     }
-    let call = choose(&args, &row, &waiting)?;
+    let call = choose(args.call, &row.id, &waiting, |one| one.call)?;
     let decision = decision(&args)?;
     note(desk::ask(&call.question(&row.id)));
     let decided = ApprovalRow {
@@ -124,23 +124,29 @@ fn list(row: &RunRow, waiting: &[Pending], json: bool) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-fn choose<'a>(args: &Args, row: &RunRow, waiting: &'a [Pending]) -> Result<&'a Pending, Failure> {
-    let numbers: Vec<String> = waiting.iter().map(|pending| pending.call.to_string()).collect();
+/// The one call that is meant, of those that wait; `number` tells a call's number.
+pub(super) fn choose<'a, P>(
+    call: Option<u64>,
+    run: &str,
+    waiting: &'a [P],
+    number: impl Fn(&P) -> u64,
+) -> Result<&'a P, Failure> {
+    let numbers: Vec<String> = waiting.iter().map(|one| number(one).to_string()).collect();
     let numbers = numbers.join(", ");
-    match (args.call, waiting) {
-        (_, []) => Err(Failure::new(format!("run {} waits for no approval", row.id))
+    match (call, waiting) {
+        (_, []) => Err(Failure::new(format!("run {run} waits for no approval"))
             .with_hint("`reenact runs` shows which runs wait")),
         (None, [one]) => Ok(one),
-        (None, _) => Err(Failure::new(format!("calls {numbers} of run {} wait", row.id))
+        (None, _) => Err(Failure::new(format!("calls {numbers} of run {run} wait"))
             .with_hint("`--call N` says which one is meant")),
-        (Some(call), _) => waiting.iter().find(|pending| pending.call == call).ok_or_else(|| {
-            Failure::new(format!("call {call} of run {} waits for no approval", row.id))
+        (Some(call), _) => waiting.iter().find(|one| number(one) == call).ok_or_else(|| {
+            Failure::new(format!("call {call} of run {run} waits for no approval"))
                 .with_hint(format!("these wait: {numbers}"))
         }),
     }
 }
 
-fn decision(args: &Args) -> Result<Approval, Failure> {
+pub(super) fn decision(args: &Args) -> Result<Approval, Failure> {
     if let Some(reason) = &args.deny {
         return Ok(Approval::Denied(reason.clone()));
     }

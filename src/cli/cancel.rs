@@ -17,7 +17,7 @@ Examples:
   reenact cancel 0193c1f2")]
 pub struct Args {
     /// Id of the run; a unique beginning is enough
-    run: String,
+    pub(super) run: String,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {

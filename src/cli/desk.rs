@@ -32,22 +32,30 @@ pub enum OnAsk {
     Deny,
 }
 
+/// Lines that somebody types; one question at a time takes them.
+pub type Typed = Arc<Mutex<mpsc::UnboundedReceiver<String>>>;
+
 /// Asks people.
 pub struct Desk {
     storage: Storage,
     on_ask: OnAsk,
-    /// Lines that are typed, if anybody can; one question at a time takes them.
-    typed: Option<Arc<Mutex<mpsc::UnboundedReceiver<String>>>>,
+    /// If anybody can type.
+    typed: Option<Typed>,
     spinner: ProgressBar,
 }
 
 impl Desk {
     /// Questions are put at the terminal if there is one on both sides.
     pub fn new(storage: Storage, on_ask: OnAsk, spinner: ProgressBar, may_prompt: bool) -> Self {
-        let can_type = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-        let typed = (may_prompt && can_type && on_ask == OnAsk::Wait).then(type_lines);
-        Self { storage, on_ask, typed: typed.map(|lines| Arc::new(Mutex::new(lines))), spinner }
+        let typed = if may_prompt && on_ask == OnAsk::Wait { typed() } else { None };
+        Self { storage, on_ask, typed, spinner }
     }
+}
+
+/// What is typed at the terminal, if there is one on both sides.
+pub fn typed() -> Option<Typed> {
+    let can_type = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    can_type.then(|| Arc::new(Mutex::new(type_lines())))
 }
 
 /// Reads lines on a thread of its own: a read from a terminal cannot be given up.
@@ -79,7 +87,7 @@ impl Approver for Desk {
                     Reply::Decided(Decided { decision, by: String::new() })
                 }
                 (OnAsk::Wait, None) => {
-                    spinner.suspend(|| note(notice(&question)));
+                    spinner.suspend(|| note(notice(&question, "reenact approve")));
                     Reply::Decided(elsewhere(&storage, &question).await)
                 }
                 (OnAsk::Wait, Some(typed)) => {
@@ -96,12 +104,13 @@ impl Approver for Desk {
     }
 }
 
-fn notice(question: &Question) -> String {
+/// Says that a call waits, and that the command `approve` decides about it.
+pub fn notice(question: &Question, approve: &str) -> String {
     format!(
-        "{} call {} of {} waits: `reenact approve {}` approves it, `--deny` or `--arguments` decide otherwise",
+        "{} call {} of {} waits: `{approve} {}` approves it, `--deny` or `--arguments` decide otherwise",
         style::warn("approval needed"),
         question.call,
-        style::strong(&question.tool),
+        style::strong(text::line(&question.tool, 128)),
         question.run,
     )
 }
@@ -115,11 +124,8 @@ async fn elsewhere(storage: &Storage, question: &Question) -> Decided {
     }
 }
 
-async fn at_terminal(
-    typed: &Mutex<mpsc::UnboundedReceiver<String>>,
-    spinner: &ProgressBar,
-    question: &Question,
-) -> Decided {
+/// Puts the question at the terminal until somebody decides.
+pub async fn at_terminal(typed: &Typed, spinner: &ProgressBar, question: &Question) -> Decided {
     let mut typed = typed.lock().await;
     // A spinner would draw over what is typed.
     spinner.set_draw_target(ProgressDrawTarget::hidden());

@@ -9,14 +9,14 @@ use indicatif::ProgressBar;
 use super::context::Context;
 use super::desk::{Desk, OnAsk};
 use super::live::Live;
-use super::render::run::{Recorded, explain, sources};
+use super::render::run::{Recorded, explain, sources, sources_of};
 use super::render::{style, text};
 use super::watch::{Events, print, spinner};
 use super::{Failure, Global, exit, note, say, say_json};
 use crate::config::Config;
 use crate::journal::{Content, Entry, ErrorCode, Outcome, verify_all};
 use crate::revision::{Limits, Revision};
-use crate::runtime::{Canceller, DurableRun, Executor, Fault, Halt, NewRun, Prepared};
+use crate::runtime::{DurableRun, Executor, Fault, Halt, NewRun, Prepared};
 use crate::storage::follower;
 use crate::tools::{Catalogue, RunTools, ToolLimits};
 
@@ -123,7 +123,7 @@ impl Session<'_> {
         let tools = tools.with_approver(Arc::new(desk));
         let (canceller, control) = run.control()?;
         let id = run.id().to_owned();
-        let watch = tokio::spawn(cancel_on_ctrl_c(canceller));
+        let watch = tokio::spawn(cancel_on_ctrl_c(async move { canceller.cancel() }));
         let ran = run.execute(self.executor, self.prepared, tools, control).await;
         watch.abort();
         printer.await?;
@@ -167,7 +167,7 @@ impl Session<'_> {
             }
             Outcome::Error(error) => {
                 if plain {
-                    note(format!("\n{}", explain(error)));
+                    note(format!("\n{}", explain(&error.into())));
                 }
                 match error.code {
                     ErrorCode::Cancelled => exit::CANCELLED,
@@ -180,7 +180,11 @@ impl Session<'_> {
             if let Outcome::Done(output) = &ended.outcome
                 && !output.sources.is_empty()
             {
-                note(format!("{}\n{}\n", style::label("sources"), sources(&output.sources)));
+                note(format!(
+                    "{}\n{}\n",
+                    style::label("sources"),
+                    sources(sources_of(&output.sources))
+                ));
             }
             note(recorded.summary());
             let replay = self.global.again(&format!("replay {}", recorded.started.run));
@@ -191,20 +195,22 @@ impl Session<'_> {
 }
 
 /// The first Ctrl-C cancels the run, which is recorded; the second one ends
-/// the process at once.
-async fn cancel_on_ctrl_c(canceller: Canceller) {
+/// the process at once, also if cancelling takes its time.
+pub async fn cancel_on_ctrl_c(cancel: impl Future<Output = ()>) {
     if tokio::signal::ctrl_c().await.is_err() {
         return;
     }
     note(format!("\n{} (again to leave at once)", style::warn("cancelling")));
-    canceller.cancel();
-    if tokio::signal::ctrl_c().await.is_ok() {
-        std::process::exit(i32::from(exit::CANCELLED));
-    }
+    let again = async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(i32::from(exit::CANCELLED));
+        }
+    };
+    tokio::join!(cancel, again);
 }
 
 /// A document as it is; on a terminal without what could drive it.
-fn say_content(content: &Content) -> Result<(), Failure> {
+pub fn say_content(content: &Content) -> Result<(), Failure> {
     use std::io::IsTerminal;
     let is_terminal = std::io::stdout().is_terminal();
     match content {

@@ -12,10 +12,10 @@ use crate::journal::{PortableRun, verify_all};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Id of the run; a unique beginning is enough
-    run: String,
+    pub(super) run: String,
     /// Where to write the file [default: RUN.reenact]
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
 }
 
 pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {

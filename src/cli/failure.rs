@@ -73,6 +73,7 @@ fn hint_of(error: &anyhow::Error) -> Option<String> {
         let hint = fixed.map(str::to_owned);
         hint.or_else(|| cause.downcast_ref::<crate::registry::RegistryError>()?.hint())
             .or_else(|| cause.downcast_ref::<crate::storage::StorageError>()?.hint())
+            .or_else(|| cause.downcast_ref::<crate::client::ClientError>()?.hint())
             .or_else(|| cause.downcast_ref::<crate::config::ConfigError>()?.hint())
             .or_else(|| cause.downcast_ref::<crate::tools::GrantError>()?.hint())
     })

@@ -16,6 +16,7 @@ mod inspect;
 mod keys;
 mod live;
 mod publish;
+mod remote;
 mod render;
 mod replay;
 mod resume;
@@ -68,7 +69,7 @@ pub struct Cli {
     verb: Verb,
 }
 
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The folder that holds agents, revisions and runs [default: REENACT_HOME, else `reenact` in the user's data folder]
@@ -77,6 +78,12 @@ pub struct Global {
     /// The operator's configuration: grants and caps [default: REENACT_CONFIG, else `reenact.toml` in the home folder]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Let the server at this URL do it, instead of this machine [default: REENACT_SERVER, unless `--home` is given]
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// The key for the server; others can see a KEY on a command line, but not what is in a FILE [default: REENACT_KEY]
+    #[arg(long, global = true, value_name = "KEY|@FILE")]
+    key: Option<String>,
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
@@ -141,10 +148,62 @@ impl Global {
 
     /// The command line that does `verb` with this very program and home.
     fn again(&self, verb: &str) -> String {
-        let program = std::env::args().next().unwrap_or_else(|| "reenact".to_owned());
-        match &self.home {
-            Some(home) => format!("{program} --home {} {verb}", home.display()),
-            None => format!("{program} {verb}"),
+        let mut program = program();
+        if let Some(home) = &self.home {
+            program += &format!(" --home {}", home.display());
+        }
+        if let Some(server) = &self.server {
+            program += &format!(" --server {server}");
+        }
+        match self.key.as_deref() {
+            None => {}
+            Some(file) if file.starts_with('@') => program += &format!(" --key {file}"),
+            Some(_) => program += " --key KEY",
+        }
+        format!("{program} {verb}")
+    }
+
+    /// The command line that does `verb` with this very program and no server.
+    fn here(&self, verb: &str) -> String {
+        format!("{} {verb}", program())
+    }
+}
+
+/// How this program was called.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "reenact".to_owned())
+}
+
+impl std::fmt::Debug for Global {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { home, config, server, key: _, color } = self;
+        let mut shown = f.debug_struct("Global");
+        shown.field("home", home).field("config", config).field("server", server);
+        shown.field("color", color).finish_non_exhaustive()
+    }
+}
+
+impl Verb {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Build(_) => "build",
+            Self::Inspect(_) => "inspect",
+            Self::Publish(_) => "publish",
+            Self::Agents(_) => "agents",
+            Self::Revisions(_) => "revisions",
+            Self::Run(_) => "run",
+            Self::Resume(_) => "resume",
+            Self::Approve(_) => "approve",
+            Self::Replay(_) => "replay",
+            Self::Export(_) => "export",
+            Self::Runs(_) => "runs",
+            Self::Show(_) => "show",
+            Self::Cancel(_) => "cancel",
+            Self::Serve(_) => "serve",
+            Self::Keys(_) => "keys",
+            Self::Tools(_) => "tools",
         }
     }
 }
@@ -176,6 +235,9 @@ impl Cli {
     /// Does what the command line says.
     pub fn run(self) -> Result<ExitCode, Failure> {
         let global = &self.global;
+        if let Some(client) = remote::server(global, &self.verb)? {
+            return block_on(remote::run(self.verb, &client, global));
+        }
         match self.verb {
             Verb::Init(args) => init::run(args, global),
             Verb::Build(args) => build::run(args),

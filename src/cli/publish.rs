@@ -22,16 +22,16 @@ Examples:
 pub struct Args {
     /// A folder with `agent.toml`, a sealed file, or AGENT@DIGEST
     #[arg(value_name = "DIR|FILE|AGENT@DIGEST")]
-    target: String,
+    pub(super) target: String,
     /// Only store the revision
     #[arg(long)]
-    draft: bool,
+    pub(super) draft: bool,
     /// Publish even if the revision asks for tools that the published one does not
     #[arg(long)]
-    allow_new_tools: bool,
+    pub(super) allow_new_tools: bool,
     /// Print the outcome as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
@@ -136,13 +136,13 @@ fn published(context: &Context, revision: &Revision) -> Result<Option<Published>
     }))
 }
 
-fn safe_list(asks: &[String]) -> String {
+pub(super) fn safe_list(asks: &[String]) -> String {
     let asks: Vec<String> = asks.iter().map(|ask| text::line(ask, 200)).collect();
     asks.join(", ")
 }
 
 /// Asks at the terminal; where there is none, nobody confirms anything.
-fn is_confirmed() -> bool {
+pub(super) fn is_confirmed() -> bool {
     use std::io::IsTerminal;
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return false;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -33,16 +33,16 @@ Examples:
 pub struct Args {
     /// Id of a run (a unique beginning is enough) or an exported file
     #[arg(value_name = "RUN|FILE", required_unless_present = "all", conflicts_with = "all")]
-    target: Option<String>,
+    pub(super) target: Option<String>,
     /// Replay every run
     #[arg(long)]
-    all: bool,
+    pub(super) all: bool,
     /// With --all: only runs of this agent
     #[arg(long, value_name = "NAME", requires = "all")]
-    agent: Option<String>,
+    pub(super) agent: Option<String>,
     /// Print the outcome as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
@@ -66,7 +66,7 @@ async fn one(target: &str, args: &Args, global: &Global) -> Result<ExitCode, Fai
     finish(&report, args)
 }
 
-async fn file(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
+pub(super) async fn file(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
     let refused = || format!("`{}` is refused", path.display());
     let bytes = std::fs::read(path).map_err(|error| {
         Failure::from(error).context(format!("cannot read `{}`", path.display()))
@@ -166,32 +166,51 @@ async fn all(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let code = if failed.is_empty() { 0 } else { exit::NOT_THE_SAME };
-    if args.json {
-        let failed: Vec<Value> =
-            failed.iter().map(|(run, why)| json!({ "run": run, "why": why })).collect();
-        say_json(&json!({
-            "runs": rows.len(),
-            "same": same,
-            "failed": failed,
-            "entries": entries,
-            "answers": answers,
-            "seconds": begun.elapsed().as_secs_f64(),
-        }))?;
-    } else {
-        let mark = if failed.is_empty() { style::good("✓") } else { style::bad("✗") };
-        say(format!(
-            "{mark} {same} of {} came out the same · {} compared · {} from the journal · {}",
-            text::plural(rows.len() as u64, "run", "runs"),
-            text::plural(entries, "entry", "entries"),
-            text::plural(answers, "answer", "answers"),
-            text::duration(begun.elapsed().as_micros() as u64),
-        ));
-        for (run, why) in &failed {
-            say(format!("  {run}  {why}"));
+    let (runs, took) = (rows.len(), begun.elapsed());
+    Total { runs, same, failed, entries, answers, took }.report(args.json)
+}
+
+/// What came of many replays.
+pub(super) struct Total {
+    pub runs: usize,
+    pub same: u64,
+    /// Each with what was wrong.
+    pub failed: Vec<(String, String)>,
+    pub entries: u64,
+    pub answers: u64,
+    pub took: Duration,
+}
+
+impl Total {
+    pub fn report(&self, json: bool) -> Result<ExitCode, Failure> {
+        let Self { runs, same, failed, entries, answers, took } = self;
+        let code = if failed.is_empty() { 0 } else { exit::NOT_THE_SAME };
+        if json {
+            let failed: Vec<Value> =
+                failed.iter().map(|(run, why)| json!({ "run": run, "why": why })).collect();
+            say_json(&json!({
+                "runs": runs,
+                "same": same,
+                "failed": failed,
+                "entries": entries,
+                "answers": answers,
+                "seconds": took.as_secs_f64(),
+            }))?;
+        } else {
+            let mark = if failed.is_empty() { style::good("✓") } else { style::bad("✗") };
+            say(format!(
+                "{mark} {same} of {} came out the same · {} compared · {} from the journal · {}",
+                text::plural(*runs as u64, "run", "runs"),
+                text::plural(*entries, "entry", "entries"),
+                text::plural(*answers, "answer", "answers"),
+                text::duration(took.as_micros() as u64),
+            ));
+            for (run, why) in failed {
+                say(format!("  {run}  {why}"));
+            }
         }
+        Ok(ExitCode::from(code))
     }
-    Ok(ExitCode::from(code))
 }
 
 fn all_rows(context: &Context, agent: Option<String>) -> Result<Vec<RunRow>, Failure> {
@@ -212,7 +231,7 @@ fn all_rows(context: &Context, agent: Option<String>) -> Result<Vec<RunRow>, Fai
     }
 }
 
-fn progress(length: u64) -> ProgressBar {
+pub(super) fn progress(length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos} of {len} runs  {msg}  {eta} left");
     ProgressBar::new(length).with_style(style.expect("the template is valid"))
 }

@@ -12,10 +12,10 @@ use super::{Failure, Global, say, say_json};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the agent
-    agent: String,
+    pub(super) agent: String,
     /// Print the list as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {

@@ -26,16 +26,16 @@ Examples:
 pub struct Args {
     /// AGENT (its published revision), AGENT@DIGEST, a folder with `agent.toml`, or a sealed file
     #[arg(value_name = "AGENT|DIR|FILE")]
-    target: String,
+    pub(super) target: String,
     /// The input: JSON, @FILE, or - for stdin
     #[arg(short, long, value_name = "JSON|@FILE|-", default_value = "{}")]
-    input: String,
+    pub(super) input: String,
     /// Grant tools: files=DIR lets the agent read that folder, model=PROVIDER:MODEL ask that model;
     /// NAME or NAME.TOOL takes only that of what the configuration grants
     #[arg(long = "grant", value_name = "NAME[=VALUE]")]
-    grants: Vec<String>,
+    pub(super) grants: Vec<String>,
     #[command(flatten)]
-    form: Form,
+    pub(super) form: Form,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {

@@ -12,20 +12,20 @@ use crate::storage::{RunFilter, RunStatus};
 pub struct Args {
     /// Only runs of this agent
     #[arg(long, value_name = "NAME")]
-    agent: Option<String>,
+    pub(super) agent: Option<String>,
     /// Only runs of this status
     #[arg(long, value_name = "STATUS")]
-    status: Option<Status>,
+    pub(super) status: Option<Status>,
     /// At most this many
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
-    limit: u32,
+    pub(super) limit: u32,
     /// Print the list as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Status {
+pub(super) enum Status {
     Pending,
     Running,
     Done,

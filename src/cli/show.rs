@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::context::Context;
 use super::desk;
 use super::render::entry::{Lines, terminal_width};
-use super::render::run::{Recorded, explain, sources, status, value_of};
+use super::render::run::{Recorded, explain, sources, sources_of, status, value_of};
 use super::render::table::pairs;
 use super::render::{style, text};
 use super::{Failure, Global, say, say_json};
@@ -15,7 +15,7 @@ use crate::service::pending;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Id of the run; a unique beginning is enough
-    run: String,
+    pub(super) run: String,
     /// Do not cut lines
     #[arg(long)]
     full: bool,
@@ -29,6 +29,16 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let row = context.storage.run_by_prefix(&args.run)?;
     let recorded = Recorded::read(&context.storage.entries(&row.id)?)
         .map_err(|damage| Failure::from(damage).context(format!("cannot show run {}", row.id)))?;
+    print(&recorded, status(&row), &args, global)
+}
+
+/// Prints all about a run, with the status that it has.
+pub fn print(
+    recorded: &Recorded,
+    status: String,
+    args: &Args,
+    global: &Global,
+) -> Result<ExitCode, Failure> {
     if args.json {
         let mut document = recorded.document();
         document["entryList"] = value_of(&recorded.entries);
@@ -40,11 +50,11 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let tools: Vec<&str> = started.tools.iter().map(|tool| tool.name.as_str()).collect();
     let input = started.input.to_value();
     let mut rows = vec![
-        ("run", row.id.clone()),
+        ("run", text::line(&started.run, 64)),
         ("agent", started.agent.clone()),
         ("revision", started.revision.to_string()),
-        ("status", status(&row)),
-        ("started", text::time(row.created_at)),
+        ("status", status),
+        ("started", text::time(recorded.entries[0].at)),
         (
             "input",
             text::line(
@@ -54,7 +64,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         ),
         ("tools", if tools.is_empty() { "none granted".to_owned() } else { tools.join(", ") }),
         ("engine", format!("wasmtime {}, {}", started.engine.wasmtime, started.engine.arch)),
-        ("journal", format!("{}, {}", entries(&recorded), recorded.head)),
+        ("journal", format!("{}, {}", entries(recorded), recorded.head)),
     ];
     if recorded.ended().is_none() {
         rows.push(("", "the run has not ended: this is what is durable of it".to_owned()));
@@ -66,13 +76,13 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         say(line);
     }
     for pending in pending(&recorded.entries) {
-        say(desk::ask(&pending.question(&row.id)));
-        say(format!("decide: {}", global.again(&format!("approve {}", row.id))));
+        say(desk::ask(&pending.question(&started.run)));
+        say(format!("decide: {}", global.again(&format!("approve {}", started.run))));
     }
     match recorded.ended().map(|ended| &ended.outcome) {
         None => {}
         Some(Outcome::Error(error)) => {
-            say(format!("\n{}\n{}", style::strong("error"), explain(error)));
+            say(format!("\n{}\n{}", style::strong("error"), explain(&error.into())));
         }
         Some(Outcome::Done(output)) => {
             let result = match &output.content {
@@ -81,7 +91,11 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             };
             say(format!("\n{}\n{result}", style::strong("result")));
             if !output.sources.is_empty() {
-                say(format!("\n{}\n{}", style::strong("sources"), sources(&output.sources)));
+                say(format!(
+                    "\n{}\n{}",
+                    style::strong("sources"),
+                    sources(sources_of(&output.sources))
+                ));
             }
         }
     }
@@ -89,7 +103,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     say(format!(
         "\n{}\nreplay it: {}",
         recorded.summary(),
-        global.again(&format!("replay {}", row.id))
+        global.again(&format!("replay {}", started.run))
     ));
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::render::run::sources;
+use super::render::run::{sources, sources_of};
 use super::render::table::table;
 use super::render::{style, text};
 use super::run::read_input;
@@ -259,7 +259,7 @@ fn print(output: &ToolOutput, as_json: bool) -> Result<(), Failure> {
         content => say_json(content)?,
     }
     if !output.sources.is_empty() {
-        note(format!("{}\n{}", style::label("sources"), sources(&output.sources)));
+        note(format!("{}\n{}", style::label("sources"), sources(sources_of(&output.sources))));
     }
     Ok(())
 }

@@ -77,9 +77,15 @@ mod tests {
         assert_eq!(route("http://h:1", &["runs"]), "http://h:1/v0.1/runs");
         assert_eq!(route("http://h:1/", &["runs", "7"]), "http://h:1/v0.1/runs/7");
         assert_eq!(route("https://h/a/b/", &["runs"]), "https://h/a/b/v0.1/runs");
-        assert_eq!(route("http://h", &["runs", "a/../?x#y"]), "http://h/v0.1/runs/a%2F..%2F%3Fx%23y");
+        assert_eq!(
+            route("http://h", &["runs", "a/../?x#y"]),
+            "http://h/v0.1/runs/a%2F..%2F%3Fx%23y"
+        );
         for bad in ["", ".", ".."] {
-            assert!(matches!(address("http://h").route(&["runs", bad]), Err(ClientError::BadId(_))));
+            assert!(matches!(
+                address("http://h").route(&["runs", bad]),
+                Err(ClientError::BadId(_))
+            ));
         }
     }
 
@@ -95,7 +101,9 @@ mod tests {
     #[test]
     fn keys_can_be_read_where_nothing_encrypts() {
         assert!(address("http://example.org").is_open());
-        for closed in ["https://example.org", "http://127.0.0.1:1", "http://[::1]", "http://localhost"] {
+        for closed in
+            ["https://example.org", "http://127.0.0.1:1", "http://[::1]", "http://localhost"]
+        {
             assert!(!address(closed).is_open(), "{closed}");
         }
     }

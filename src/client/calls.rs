@@ -1,5 +1,8 @@
 //! The calls of the API, each with what it takes and answers.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::send::{Call, HEAVY};
@@ -8,6 +11,7 @@ use crate::json::Json;
 use crate::server::PendingCall;
 use crate::service::view::{RunView, Status};
 use crate::service::{AgentView, ProofView, RevisionView};
+use crate::storage::RunStatus;
 
 /// Bytes of an exported run: a revision and the largest journal.
 const MAX_EXPORT: u64 = 4 << 30;
@@ -72,7 +76,7 @@ impl Client {
     pub async fn upload(
         &self,
         agent: &str,
-        bytes: Vec<u8>,
+        bytes: Arc<[u8]>,
         how: Publishing,
     ) -> Result<RevisionView, ClientError> {
         let mut call = Call::post(&["agents", agent, "revisions"]);
@@ -80,7 +84,7 @@ impl Client {
             ("publish", how.publish.to_string()),
             ("allowNewTools", how.allow_new_tools.to_string()),
         ];
-        call.body = Some(("application/wasm", bytes.into()));
+        call.body = Some(("application/wasm", Bytes::from_owner(bytes)));
         call.patience = HEAVY;
         self.ask(call).await
     }
@@ -122,7 +126,7 @@ impl Client {
     pub async fn runs(&self, which: &ListRuns, most: usize) -> Result<Vec<RunView>, ClientError> {
         let mut query = Vec::new();
         query.extend(which.agent.clone().map(|agent| ("agent", agent)));
-        query.extend(which.status.map(|status| ("status", status.to_string())));
+        query.extend(which.status.map(|status| ("status", RunStatus::from(status).to_string())));
         self.list(&["runs"], &query, most).await
     }
 

@@ -53,7 +53,8 @@ impl ClientError {
                     .to_owned()
             }
             Self::BadKey { .. } => {
-                "`--key @FILE` reads it from a file, which holds the key and nothing else".to_owned()
+                "`--key @FILE` reads it from a file, which holds the key and nothing else"
+                    .to_owned()
             }
             Self::Connect { .. } => {
                 "is the server started (`reenact serve`), and the address right (`--server URL`)?"

@@ -112,8 +112,8 @@ impl Following {
         if self.last.is_some_and(|last| number <= last) {
             return Ok(None);
         }
-        let event: ApiEvent =
-            serde_json::from_str(&data).map_err(|error| self.client.unexpected(error.to_string()))?;
+        let event: ApiEvent = serde_json::from_str(&data)
+            .map_err(|error| self.client.unexpected(error.to_string()))?;
         self.last = Some(number);
         self.failures = 0;
         self.is_over = sse.event.as_deref() == Some("end");
@@ -134,8 +134,7 @@ impl Following {
             tokio::time::sleep_until(outage.next_try).await;
         }
         let run = self.run.clone();
-        let mut call =
-            Call::get(&["runs", &run, "events"]).header("accept", "text/event-stream");
+        let mut call = Call::get(&["runs", &run, "events"]).header("accept", "text/event-stream");
         if let Some(last) = self.last {
             call = call.header("last-event-id", last.to_string());
         }

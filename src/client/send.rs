@@ -133,11 +133,11 @@ impl Client {
 
     /// Sends a call once; answers what begins to come back, if it is a success.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, Failed> {
-        let url = self.address.route(&call.route).map_err(|error| Failed::of(error, false))?;
-        let mut request = self.http.request(call.method.clone(), url);
+        let mut url = self.address.route(&call.route).map_err(|error| Failed::of(error, false))?;
         if !call.query.is_empty() {
-            request = request.query(&call.query);
+            url.query_pairs_mut().extend_pairs(&call.query);
         }
+        let mut request = self.http.request(call.method.clone(), url);
         request = request.header(ACCEPT, "application/json");
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, key.header());

@@ -20,8 +20,7 @@ pub struct Lines {
 impl Lines {
     /// `width` is that of the terminal; without one, lines are not cut.
     pub fn new(width: Option<usize>) -> Self {
-        let width = width.map_or(usize::MAX, |width| width.saturating_sub(KIND + 24).max(30));
-        Self { started_at: 0, width, calls: vec![], spans: vec![], slept_at: 0 }
+        Self { started_at: 0, width: room(width), calls: vec![], spans: vec![], slept_at: 0 }
     }
 
     /// The line for `entry`, or `None` if it is shown with a later one.
@@ -106,24 +105,66 @@ impl Lines {
     }
 
     fn format(&self, entry: &Entry, kind: &str, said: &str, took: Option<u64>) -> String {
-        let gap = if said.is_empty() { "" } else { " " };
-        let took = took.map(|took| format!("{gap}({})", text::duration(took))).unwrap_or_default();
-        let width = self.width.saturating_sub(took.chars().count());
-        let said = match &entry.body {
-            Body::Log(_) => text::indented(said, width),
-            _ => text::line(said, width),
+        let tone = match &entry.body {
+            Body::Ended(ended) if matches!(ended.outcome, Outcome::Error(_)) => Tone::Bad,
+            Body::Ended(_) => Tone::Good,
+            Body::Log(_) => Tone::Log,
+            _ => Tone::Plain,
         };
-        let at = entry.at.saturating_sub(self.started_at) as f64 / 1e6;
-        let kind = format!("{:KIND$}", text::line(kind, KIND));
-        let kind = match &entry.body {
-            Body::Ended(ended) if matches!(ended.outcome, Outcome::Error(_)) => style::bad(kind),
-            Body::Ended(_) => style::good(kind),
-            Body::Log(_) => style::dim(kind),
-            _ => style::label(kind),
-        };
-        let fuel = style::dim(format!("{:>7}", text::fuel(entry.fuel)));
-        format!("{} {fuel}  {kind} {said}{}", style::dim(format!("{at:8.3}s")), style::dim(took))
+        let at = entry.at.saturating_sub(self.started_at);
+        Row { at, fuel: Some(entry.fuel), kind, said, took, tone }.text(self.width)
     }
+}
+
+/// What a line is about, which decides its looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Log,
+    Good,
+    Bad,
+}
+
+/// One line.
+pub(super) struct Row<'a> {
+    /// Microseconds since the run began.
+    pub at: u64,
+    /// Left out where it is not known.
+    pub fuel: Option<u64>,
+    pub kind: &'a str,
+    pub said: &'a str,
+    /// Microseconds.
+    pub took: Option<u64>,
+    pub tone: Tone,
+}
+
+impl Row<'_> {
+    /// `width` is that of what is said.
+    pub fn text(&self, width: usize) -> String {
+        let gap = if self.said.is_empty() { "" } else { " " };
+        let took = self.took.map(|took| format!("{gap}({})", text::duration(took)));
+        let took = took.unwrap_or_default();
+        let width = width.saturating_sub(took.chars().count());
+        let said = match self.tone {
+            Tone::Log => text::indented(self.said, width),
+            _ => text::line(self.said, width),
+        };
+        let kind = format!("{:KIND$}", text::line(self.kind, KIND));
+        let kind = match self.tone {
+            Tone::Bad => style::bad(kind),
+            Tone::Good => style::good(kind),
+            Tone::Log => style::dim(kind),
+            Tone::Plain => style::label(kind),
+        };
+        let at = style::dim(format!("{:8.3}s", self.at as f64 / 1e6));
+        let fuel = self.fuel.map(|fuel| style::dim(format!(" {:>7}", text::fuel(fuel))));
+        format!("{at}{}  {kind} {said}{}", fuel.unwrap_or_default(), style::dim(took))
+    }
+}
+
+/// Characters for what is said, on a terminal of so many columns; without one, all.
+pub(super) fn room(width: Option<usize>) -> usize {
+    width.map_or(usize::MAX, |width| width.saturating_sub(KIND + 24).max(30))
 }
 
 /// Width of the terminal on stderr, if it is one.

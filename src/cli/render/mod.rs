@@ -1,6 +1,7 @@
 //! How things look: words, numbers, colours, tables. No verb's logic.
 
 pub mod entry;
+pub mod event;
 pub mod replay;
 pub mod run;
 pub mod style;

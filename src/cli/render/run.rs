@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use super::table::pairs;
 use super::{style, text};
 use crate::journal::{
-    Answer, Body, Content, Encoded, Ended, Entry, Outcome, RunError, Source, Started, verify_all,
+    Answer, Body, Content, Encoded, Ended, Entry, Outcome, Source, Started, verify_all,
 };
 use crate::revision::Digest;
 use crate::runtime::now;
+use crate::service::view::ErrorView;
 use crate::storage::{RunRow, RunStatus, Waits};
 
 /// A run and its whole journal.
@@ -210,10 +211,10 @@ pub fn value_of(value: &impl Serialize) -> Value {
 }
 
 /// An error of a run with all that is known about it.
-pub fn explain(error: &RunError) -> String {
-    let mut text = format!("{} {}", style::bad(error.code), text::safe(&error.message));
+pub fn explain(error: &ErrorView) -> String {
+    let code = style::bad(text::line(&error.code, 60));
+    let mut text = format!("{code} {}", text::safe(&error.message));
     if let Some(details) = &error.details {
-        let details = details.to_value();
         let lines = |name: &str| details.get(name).and_then(|lines| lines.as_array());
         match (lines("stderr"), lines("traceback")) {
             (Some(stderr), _) => {
@@ -245,14 +246,19 @@ fn block(lines: &[Value]) -> String {
     lines.map(|line| format!("\n    {}", text::indented(line, 400))).collect()
 }
 
-/// Sources, one a line.
-pub fn sources(sources: &[Source]) -> String {
-    let lines = sources.iter().map(|source| {
-        let title = text::line(&source.title, 80);
-        let url = text::line(&source.url, 200);
+/// Sources, each a title and a URL, one a line.
+pub fn sources<'a>(sources: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let lines = sources.into_iter().map(|(title, url)| {
+        let title = text::line(title, 80);
+        let url = text::line(url, 200);
         if title == url { format!("  {url}") } else { format!("  {title}  {}", style::dim(url)) }
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The titles and URLs of what a journal holds.
+pub fn sources_of(sources: &[Source]) -> impl Iterator<Item = (&str, &str)> {
+    sources.iter().map(|source| (source.title.as_str(), source.url.as_str()))
 }
 
 /// A run's status in one word, or two if its process has gone away.

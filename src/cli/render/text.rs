@@ -131,6 +131,12 @@ pub fn timestamp(micros: Micros) -> String {
     crate::journal::rfc3339(micros)
 }
 
+/// The time that [`timestamp`] wrote; 0 if it is none.
+pub fn micros(timestamp: &str) -> Micros {
+    let time = timestamp.parse::<jiff::Timestamp>().ok();
+    time.and_then(|time| time.as_microsecond().try_into().ok()).unwrap_or_default()
+}
+
 /// `1 entry`, `2 entries`.
 pub fn plural(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })
@@ -160,5 +166,7 @@ mod tests {
         assert_eq!(times, ["5 µs", "1.5 ms", "2.00 s", "1 min 30 s", "2 h 0 min"]);
         assert_eq!(time(1_700_000_000_123_456), "2023-11-14 22:13:20 UTC");
         assert_eq!(timestamp(1_700_000_000_123_456), "2023-11-14T22:13:20.123456Z");
+        assert_eq!(micros("2023-11-14T22:13:20.123456Z"), 1_700_000_000_123_456);
+        assert_eq!(micros("yesterday"), 0);
     }
 }
