@@ -2,6 +2,8 @@
 
 mod approvals;
 mod cache;
+#[cfg(unix)]
+mod client;
 mod command_line;
 mod crash;
 mod determinism;

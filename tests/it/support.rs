@@ -332,6 +332,7 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reenact"));
         command.args(args).current_dir(root()).env("REENACT_HOME", self.path());
         command.env_remove("REENACT_CONFIG").env_remove("NO_COLOR").env_remove("REENACT_LOG");
+        command.env_remove("REENACT_SERVER").env_remove("REENACT_KEY");
         command
     }
 

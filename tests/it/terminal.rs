@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::approvals::{RUN, home_that_asks};
 use crate::support::{Home, guest, put, resealed};
 
 /// A command with a terminal on all sides, and who sits at it.
-struct Terminal {
+pub struct Terminal {
     child: Child,
     keyboard: File,
     screen: Receiver<Vec<u8>>,
@@ -22,6 +22,10 @@ struct Terminal {
 
 impl Terminal {
     fn start(home: &Home, args: &[&str]) -> Self {
+        Self::with(home.command(args))
+    }
+
+    pub fn with(mut command: Command) -> Self {
         let (mut ours, mut theirs) = (0, 0);
         let none = std::ptr::null_mut();
         // SAFETY: both are places for a descriptor, and the others may be null.
@@ -32,7 +36,6 @@ impl Terminal {
         // SAFETY: they are open, and nobody else has them.
         let (ours, theirs) = unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
         let stdio = || theirs.try_clone().unwrap();
-        let mut command = home.command(args);
         command.env("NO_COLOR", "1").env("TERM", "xterm").env("USER", "ada");
         let child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
         // The command holds copies of its own.
@@ -53,7 +56,7 @@ impl Terminal {
     }
 
     /// Waits until `text` is on the screen.
-    fn shows(&mut self, text: &str) {
+    pub fn shows(&mut self, text: &str) {
         let patience = Instant::now() + Duration::from_secs(60);
         while !self.seen.contains(text) {
             let left = patience.saturating_duration_since(Instant::now());
@@ -64,13 +67,13 @@ impl Terminal {
     }
 
     /// Types a line, and forgets what was on the screen.
-    fn types(&mut self, line: &str) {
+    pub fn types(&mut self, line: &str) {
         self.seen.clear();
         self.keyboard.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// The command's exit code.
-    fn ends(mut self) -> i32 {
+    pub fn ends(mut self) -> i32 {
         // Somebody has to read, or the command waits for its terminal.
         while let Ok(more) = self.screen.recv() {
             self.seen.push_str(&String::from_utf8_lossy(&more));
