@@ -34,7 +34,12 @@ impl Server {
 
     pub fn at(home: &Home, address: &str) -> Self {
         let mut command = home.command(&["serve", "--listen", address]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -220,27 +225,18 @@ pub fn newest_run(user: &User) -> Value {
     user.json(&["runs", "--limit", "1", "--json"])[0].clone()
 }
 
-/// Text with what differs from run to run replaced.
+/// Text with what differs from run to run replaced: times, sizes, ids.
 pub fn masked(text: &str) -> String {
     let mut masked = String::new();
     for line in text.lines() {
-        let words = line.split(' ').map(|word| match word {
-            word if word.ends_with('s')
-                && word.len() > 1
-                && is_number(word.trim_end_matches('s')) =>
-            {
-                "T"
-            }
+        let words = line.split_whitespace().map(|word| match word {
             word if word.len() == 36 && word.matches('-').count() == 4 => "RUN",
-            word if is_number(word) => "N",
+            word if word.parse::<f64>().is_ok() => "N",
+            word if word.strip_prefix('(').is_some_and(|word| word.parse::<f64>().is_ok()) => "(N",
+            word if word.strip_suffix('s').is_some_and(|word| word.parse::<f64>().is_ok()) => "T",
             word => word,
         });
-        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-        masked += &format!("{}\n", words.join(" "));
+        masked += &format!("{}\n", words.collect::<Vec<_>>().join(" "));
     }
-    masked
-}
-
-fn is_number(word: &str) -> bool {
-    word.trim_start_matches('(').parse::<f64>().is_ok()
+    [" µs", " ms", " s"].iter().fold(masked, |text, unit| text.replace(&format!("N{unit}"), "T"))
 }

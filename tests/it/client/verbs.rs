@@ -26,9 +26,9 @@ fn an_agent_is_published_run_shown_proved_and_taken_along() {
     let expected = format!(
         "run RUN · minimal@{short} · no tools\n\
          T greeting name: Ada\n\
-         T done (N ms)\n\
+         T done (T)\n\
          \n\
-         done in N ms · fuel N k · N entries\n\
+         done in T · fuel N k · N entries\n\
          replay it: {program} replay RUN\n"
     );
     assert_eq!(masked(&said.stderr), expected, "{}", said.stderr);
