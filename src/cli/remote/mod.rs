@@ -120,7 +120,7 @@ fn read_key(argument: &str) -> Result<Key, Failure> {
     };
     let cannot = || format!("cannot read the key from `{path}`");
     let text = read().map_err(|error| Failure::from(error).context(cannot()))?;
-    Ok(Key::new(&text).map_err(|error| Failure::from(error).context(cannot()))?)
+    Key::new(&text).map_err(|error| Failure::from(error).context(cannot()))
 }
 
 /// Says why a call takes longer.
