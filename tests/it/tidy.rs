@@ -10,9 +10,9 @@ use reenact::revision::Limits;
 use crate::support::root;
 
 /// Modules from the top of the house to its ground. Each may use those below.
-const FLOORS: [&str; 13] = [
-    "main", "cli", "service", "build", "config", "runtime", "sandbox", "tools", "registry",
-    "storage", "journal", "revision", "json",
+const FLOORS: [&str; 14] = [
+    "main", "cli", "server", "service", "build", "config", "runtime", "sandbox", "tools",
+    "registry", "storage", "journal", "revision", "json",
 ];
 
 /// A source file: its path below `src/` and its lines of code, without comments.
@@ -88,6 +88,11 @@ fn wasmtime_is_named_in_the_sandbox_only() {
 #[test]
 fn sqlite_is_named_in_storage_only() {
     assert_eq!(strays("storage/", &["rusqlite"]), [""; 0]);
+}
+
+#[test]
+fn http_is_served_by_the_server_only() {
+    assert_eq!(strays("server/", &["axum::", "utoipa_axum::"]), [""; 0]);
 }
 
 #[test]
