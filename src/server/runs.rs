@@ -156,9 +156,16 @@ pub async fn list(
     Path(agent): Path<String>,
     Query(query): Query<ListRuns>,
 ) -> Result<Answer<RunPage>, Problem> {
-    app.service().agent(&agent)?;
     let ListRuns { status, revision, limit, cursor } = query;
-    page(&app, ListAllRuns { agent: Some(agent), status, revision, limit, cursor }).await
+    let limit = check_limit(limit)?;
+    let service = app.service();
+    service.agent(&agent)?;
+    let revision = match &revision {
+        Some(prefix) => Some(service.digest(&agent, prefix)?),
+        None => None,
+    };
+    let (status, agent) = (status.map(RunStatus::from), Some(agent));
+    page(&app, RunFilter { agent, status, revision, limit, before: cursor }).await
 }
 
 /// Runs of all agents, the newest first, a page at a time.
@@ -170,7 +177,8 @@ pub struct ListAllRuns {
     agent: Option<String>,
     /// Only those that are at this.
     status: Option<Status>,
-    /// Only those of this revision: its id; with `agent`, a beginning of it is enough.
+    /// Only those of this revision: its whole id.
+    #[param(pattern = "^sha256:[0-9a-f]{64}$")]
     revision: Option<String>,
     /// How many at most.
     #[serde(default = "fifty")]
@@ -190,33 +198,27 @@ pub async fn list_all(
     _: Reader,
     Query(query): Query<ListAllRuns>,
 ) -> Result<Answer<RunPage>, Problem> {
-    if let Some(agent) = &query.agent {
+    let ListAllRuns { agent, status, revision, limit, cursor } = query;
+    let limit = check_limit(limit)?;
+    if let Some(agent) = &agent {
         app.service().agent(agent)?;
     }
-    page(&app, query).await
+    let whole = |id: String| {
+        let detail = format!("`{id}` is not the whole id of a revision");
+        id.parse().map_err(|_| Problem::bad_request("bad-revision-id", detail))
+    };
+    let revision = revision.map(whole).transpose()?;
+    let status = status.map(RunStatus::from);
+    page(&app, RunFilter { agent, status, revision, limit, before: cursor }).await
 }
 
-async fn page(app: &App, query: ListAllRuns) -> Result<Answer<RunPage>, Problem> {
-    let limit = check_limit(query.limit)?;
-    let service = app.service();
-    let revision = match (&query.agent, &query.revision) {
-        (_, None) => None,
-        (Some(agent), Some(prefix)) => Some(service.digest(agent, prefix)?),
-        (None, Some(id)) => Some(id.parse().map_err(|_| {
-            let detail = format!("`{id}` is not the whole id of a revision, and no agent is named");
-            Problem::bad_request("bad-revision-id", detail)
-        })?),
-    };
-    let filter = RunFilter {
-        agent: query.agent,
-        status: query.status.map(RunStatus::from),
-        revision,
-        limit: limit + 1,
-        before: query.cursor,
-    };
-    let mut items = service.list(filter).await?;
-    let are_more = items.len() > limit as usize;
-    items.truncate(limit as usize);
+/// The runs that the filter asks for, and where the next page begins.
+async fn page(app: &App, mut filter: RunFilter) -> Result<Answer<RunPage>, Problem> {
+    let limit = filter.limit as usize;
+    filter.limit += 1;
+    let mut items = app.service().list(filter).await?;
+    let are_more = items.len() > limit;
+    items.truncate(limit);
     let next = items.last().filter(|_| are_more).map(|run| run.id.clone());
     Ok(Answer(RunPage { items, next }))
 }

@@ -33,6 +33,7 @@ mod registry;
 mod resume;
 mod scripted_model;
 mod servers;
+mod service;
 mod support;
 mod tampering;
 #[cfg(unix)]
