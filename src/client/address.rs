@@ -47,13 +47,17 @@ impl Address {
 
     /// Whether a key that goes there can be read on the way.
     pub fn is_open(&self) -> bool {
-        let is_here = match self.0.host() {
+        self.0.scheme() == "http" && !self.is_here()
+    }
+
+    /// Whether the way there does not leave this machine.
+    pub(super) fn is_here(&self) -> bool {
+        match self.0.host() {
             Some(Host::Ipv4(ip)) => IpAddr::V4(ip).is_loopback(),
             Some(Host::Ipv6(ip)) => IpAddr::V6(ip).is_loopback(),
             Some(Host::Domain(name)) => name == "localhost",
             None => false,
-        };
-        self.0.scheme() == "http" && !is_here
+        }
     }
 }
 

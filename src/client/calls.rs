@@ -16,6 +16,9 @@ use crate::storage::RunStatus;
 /// Bytes of an exported run: a revision and the largest journal.
 const MAX_EXPORT: u64 = 4 << 30;
 
+/// Items of a list that is asked for as a whole.
+pub const ALL: usize = 1_000_000;
+
 /// How many a page has at most.
 const PAGE: usize = 100;
 
@@ -55,7 +58,7 @@ struct Page<T> {
 impl Client {
     /// All agents, by name.
     pub async fn agents(&self) -> Result<Vec<AgentView>, ClientError> {
-        self.list(&["agents"], &[], usize::MAX).await
+        self.list(&["agents"], &[], ALL).await
     }
 
     pub async fn agent(&self, agent: &str) -> Result<AgentView, ClientError> {
@@ -64,7 +67,7 @@ impl Client {
 
     /// All revisions of an agent, the newest first.
     pub async fn revisions(&self, agent: &str) -> Result<Vec<RevisionView>, ClientError> {
-        self.list(&["agents", agent, "revisions"], &[], usize::MAX).await
+        self.list(&["agents", agent, "revisions"], &[], ALL).await
     }
 
     /// One revision, by its id or a beginning of it.
@@ -114,12 +117,22 @@ impl Client {
             revision: Option<&'a str>,
         }
         let call = Call::post(&["agents", agent, "runs"]).json(&NewRun { input, revision });
-        self.ask(call.header("idempotency-key", crate::runtime::run_id())).await
+        let call = call.header("idempotency-key", crate::runtime::run_id());
+        self.checked(self.ask(call).await?)
     }
 
     /// One run, by its id or a beginning of it.
     pub async fn run(&self, run: &str) -> Result<RunView, ClientError> {
-        self.ask(Call::get(&["runs", run])).await
+        self.checked(self.ask(Call::get(&["runs", run])).await?)
+    }
+
+    /// A run whose id is one: it names files and routes.
+    fn checked(&self, run: RunView) -> Result<RunView, ClientError> {
+        let is_id = run.id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        match is_id && !run.id.is_empty() {
+            true => Ok(run),
+            false => Err(self.unexpected("a run has an id that is none")),
+        }
     }
 
     /// The newest runs, at most `most`.

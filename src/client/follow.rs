@@ -93,6 +93,10 @@ impl Following {
                     }
                 }
                 Some(Err(sse_stream::Error::Body(error))) => {
+                    if let Some(Cut::TooLarge) = error.downcast_ref() {
+                        let server = self.client.address.to_string();
+                        return Err(ClientError::TooLarge { server, limit: MAX_EVENT });
+                    }
                     return Ok(Some(self.lost(error.to_string())));
                 }
                 Some(Err(error)) => return Err(self.client.unexpected(error.to_string())),

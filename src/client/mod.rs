@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use address::Address;
-pub use calls::{Decision, ListRuns, Publishing};
+pub use calls::{ALL, Decision, ListRuns, Publishing};
 pub use error::ClientError;
 pub use follow::{Following, Step};
 pub use key::Key;
@@ -50,7 +50,7 @@ pub struct Client {
 
 impl Client {
     /// Connects to nothing yet. Redirects are not followed, so that the key goes to this
-    /// server only.
+    /// server only. The proxies of the environment are used on the way to other machines.
     pub fn new(
         address: Address,
         key: Option<Key>,
@@ -59,9 +59,9 @@ impl Client {
         let http = reqwest::Client::builder()
             .user_agent(USER)
             .connect_timeout(CONNECT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| ClientError::Machine(error::innermost(&error)))?;
+            .redirect(reqwest::redirect::Policy::none());
+        let http = if address.is_here() { http.no_proxy() } else { http };
+        let http = http.build().map_err(|error| ClientError::Machine(error::innermost(&error)))?;
         let is_known = Arc::new(AtomicBool::new(false));
         Ok(Self { http, address, key, listener: Arc::new(listener), is_known })
     }

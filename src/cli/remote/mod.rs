@@ -36,9 +36,9 @@ pub fn server(global: &Global, verb: &Verb) -> Result<Option<Client>, Failure> {
         (Some(address), None) => address.clone(),
         (None, None) if global.home.is_none() => match variable("REENACT_SERVER") {
             Some(address) => address,
-            None => return Ok(None),
+            None => return no_server(global),
         },
-        (None, _) => return Ok(None),
+        (None, _) => return no_server(global),
     };
     let address = Address::parse(&address)?;
     let key = global.key.clone().or_else(|| variable("REENACT_KEY"));
@@ -50,6 +50,15 @@ pub fn server(global: &Global, verb: &Verb) -> Result<Option<Client>, Failure> {
         ));
     }
     Ok(Some(Client::new(address, key, again)?))
+}
+
+/// A key that no server would see was meant for one.
+fn no_server(global: &Global) -> Result<Option<Client>, Failure> {
+    match &global.key {
+        None => Ok(None),
+        Some(_) => Err(Failure::new("`--key` is given, and no server")
+            .with_hint("`--server URL` names the server that it is for")),
+    }
 }
 
 /// Why a verb has nothing to do with a server, if it has not.

@@ -10,7 +10,7 @@ use crate::cli::render::table::pairs;
 use crate::cli::render::{style, text};
 use crate::cli::replay::{Args, progress};
 use crate::cli::{Failure, exit, note, say, say_json};
-use crate::client::{Client, ListRuns};
+use crate::client::{ALL, Client, ListRuns};
 use crate::service::ProofView;
 use crate::service::view::RunView;
 
@@ -146,12 +146,12 @@ fn request(request: &Value) -> String {
 async fn all(args: &Args, client: &Client) -> Result<ExitCode, Failure> {
     let begun = Instant::now();
     let which = ListRuns { agent: args.agent.clone(), status: None };
-    let runs = client.runs(&which, usize::MAX).await?;
+    let runs = client.runs(&which, ALL).await?;
     let bar = progress(runs.len() as u64);
     let (total, mut same, mut answers, mut entries) = (runs.len(), 0, 0, 0);
     let mut failed = Vec::new();
     for run in runs {
-        bar.set_message(run.id.clone());
+        bar.set_message(text::line(&run.id, 64));
         let id = run.id.clone();
         match Report::of(client, run).await {
             Ok(report) if report.proof.same => {

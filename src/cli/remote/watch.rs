@@ -79,7 +79,7 @@ impl<'a> Watcher<'a> {
                 Some(Step::End(event)) => self.show(&event, true),
                 Some(Step::Event(event)) => {
                     self.show(&event, false);
-                    if self.is_question(&event) && self.answer(&event).await? == Left::Waiting {
+                    if self.is_question(&event) && !self.answer(&event).await? {
                         return Ok(Left::Waiting);
                     }
                 }
@@ -141,12 +141,13 @@ impl<'a> Watcher<'a> {
         event.finished_at.is_none()
     }
 
-    async fn answer(&mut self, event: &ApiEvent) -> Result<Left, ClientError> {
+    /// Has a call decided about; `false` if nobody is to wait for that.
+    async fn answer(&mut self, event: &ApiEvent) -> Result<bool, ClientError> {
         let waiting = self.client.approvals(&self.run).await?;
         let waiting = waiting.iter().find(|waiting| call_of(event) == Some(waiting.call));
-        let Some(waiting) = waiting else { return Ok(Left::AtItsEnd) };
+        let Some(waiting) = waiting else { return Ok(true) };
         match self.form.on_ask {
-            OnAsk::Leave => return Ok(Left::Waiting),
+            OnAsk::Leave => return Ok(false),
             OnAsk::Deny => {
                 let reason = "nobody is there to ask".to_owned();
                 self.decide(waiting.call, &Decision::Deny(reason)).await?;
@@ -160,7 +161,7 @@ impl<'a> Watcher<'a> {
                 }
             }
         }
-        Ok(Left::AtItsEnd)
+        Ok(true)
     }
 
     /// Sends a decision. That somebody else was first is no reason to stop.

@@ -121,6 +121,19 @@ fn a_server_that_is_busy_is_asked_again_when_it_says() {
 }
 
 #[test]
+fn a_server_does_not_choose_where_files_go() {
+    let home = home_with_files();
+    let server = Server::on(&home);
+    let user = User::of(&server.url);
+    user.ok(&["run", "hostile", "--input", r#"{"do":"stdout"}"#]);
+    let mut run = newest_run(&user);
+    run["id"] = "../../evil".into();
+    let lying = scripted(vec![answer("200 OK", "", &run.to_string())]);
+    let said = User::of(&lying).fails(1, &["export", "0193"]);
+    assert!(said.contains("a run has an id that is none"), "{said}");
+}
+
+#[test]
 fn what_is_no_reenact_server_is_told() {
     let url = scripted(vec![answer("200 OK", "", "<html>hello</html>")]);
     let said = User::of(&url).fails(1, &["runs"]);

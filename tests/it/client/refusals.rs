@@ -62,6 +62,8 @@ fn what_goes_with_no_server_is_refused() {
     let user = User::of(&server.url);
     let said = user.fails(1, &["run", "minimal", "--grant", "files=docs"]);
     assert!(said.contains("`--grant` goes with no server"), "{said}");
+    let said = home.fails(1, &["runs", "--key", "rk_x"]);
+    assert!(said.contains("`--key` is given, and no server") && !said.contains("rk_x"), "{said}");
     let said = user.fails(1, &["runs", "--server", &server.url, "--home", "x"]);
     assert!(said.contains("`--server` goes with neither `--home` nor `--config`"), "{said}");
     for (address, what) in [

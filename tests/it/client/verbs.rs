@@ -156,19 +156,24 @@ fn runs_are_listed_by_agent_and_status() {
     assert!(user.fails(1, &["runs", "--agent", "nobody"]).contains("unknown agent"));
 }
 
-/// Sends JSON by hand; answers the status.
-fn post(address: &str, path: &str, body: &str) -> String {
+/// Sends a request by hand; answers the status and the JSON.
+fn send(address: &str, request: &str, body: &str) -> (String, Value) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all((head + body).as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer.split(' ').nth(1).unwrap().to_owned()
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().to_owned(), serde_json::from_str(body).unwrap())
+}
+
+fn get(address: &str, path: &str) -> (String, Value) {
+    send(address, &format!("GET {path}"), "")
 }
 
 #[test]
@@ -178,8 +183,9 @@ fn a_list_of_many_runs_comes_page_by_page() {
     let server = Server::on(&home);
     let user = User::of(&server.url);
     let input = format!(r#"{{"input":{ADA}}}"#);
-    let started = (0..120).map(|_| post(&server.address(), "/v0.1/agents/minimal/runs", &input));
-    assert!(started.into_iter().all(|status| status == "201"));
+    for _ in 0..120 {
+        assert_eq!(send(&server.address(), "POST /v0.1/agents/minimal/runs", &input).0, "201");
+    }
     assert_eq!(user.json(&["runs", "--limit", "1000", "--json"]).as_array().unwrap().len(), 120);
     assert_eq!(user.json(&["runs", "--limit", "110", "--json"]).as_array().unwrap().len(), 110);
 }
@@ -258,4 +264,22 @@ fn a_second_ctrl_c_leaves_though_the_server_says_nothing() {
     let said = running.ends();
     signal(server.pid(), "CONT");
     assert_eq!(said.code, Some(130), "{said:#?}");
+}
+
+#[test]
+fn the_list_of_all_runs_can_be_of_one_revision() {
+    let home = Home::new();
+    home.publishes(&guest("minimal"));
+    let server = Server::on(&home);
+    let user = User::of(&server.url);
+    user.ok(&["run", "minimal", "--input", ADA]);
+    let of = |query: &str| get(&server.address(), &format!("/v0.1/runs?{query}"));
+    let id = guest("minimal").digest.to_string();
+    assert_eq!(of(&format!("revision={id}")).1["items"].as_array().unwrap().len(), 1);
+    let other = id.replace(&id[7..9], if &id[7..9] == "00" { "11" } else { "00" });
+    assert_eq!(of(&format!("agent=minimal&revision={other}")).1["items"], json!([]));
+    let (status, problem) = of(&format!("revision={}", &id[..20]));
+    assert_eq!((status.as_str(), &problem["title"]), ("400", &json!("bad revision id")));
+    assert_eq!(of("agent=nobody").0, "404");
+    assert_eq!(of("limit=0").0, "400");
 }
