@@ -6,6 +6,7 @@ mod keys;
 mod outages;
 mod proxy;
 mod refusals;
+mod tls;
 mod verbs;
 
 use std::io::{BufRead, BufReader, Read};

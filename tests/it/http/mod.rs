@@ -6,7 +6,7 @@ mod reach;
 mod rebinding;
 mod runs;
 mod secrets;
-mod tls;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

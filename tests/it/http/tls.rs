@@ -47,8 +47,8 @@ impl Listener for Encrypted {
     }
 }
 
-/// A server for `localhost` with a certificate of the tests' own authority.
-async fn encrypted(protocols: &[&[u8]]) -> Server {
+/// Makes a listener one for `localhost`, with a certificate of the tests' own authority.
+pub fn acceptor(protocols: &[&[u8]]) -> TlsAcceptor {
     let file = |name: &str| root().join("tests/tls").join(name);
     let chain = CertificateDer::pem_file_iter(file("server.pem")).unwrap();
     let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
@@ -56,12 +56,16 @@ async fn encrypted(protocols: &[&[u8]]) -> Server {
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
     let mut config = config.unwrap();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn encrypted(protocols: &[&[u8]]) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, seen) = (listener.local_addr().unwrap(), AllSeen::default());
     let to = async |RawQuery(to): RawQuery| (StatusCode::FOUND, [("location", to.unwrap())]);
     let router = Router::new().route("/to", get(to)).fallback(|| async { "private" });
     let router = noting(router, &seen);
-    let listener = Encrypted { listener, acceptor: TlsAcceptor::from(Arc::new(config)) };
+    let listener = Encrypted { listener, acceptor: acceptor(protocols) };
     let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     Server { address, seen, tasks: vec![task.abort_handle()] }
 }
