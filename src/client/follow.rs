@@ -101,7 +101,7 @@ impl Following {
                 }
                 Some(Err(error)) => return Err(self.client.unexpected(error.to_string())),
                 None => {
-                    return Ok(Some(self.lost("the server closed it before the end".to_owned())));
+                    return Ok(Some(self.lost("it closed the stream before the end".to_owned())));
                 }
             }
         }
