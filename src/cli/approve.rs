@@ -19,7 +19,7 @@ use crate::storage::{ApprovalRow, RunRow};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The decision is kept at once. If a process holds the run, the run goes on there; otherwise it goes
-on here, to its end, as with `reenact resume`.
+on here, to its end, as with `reenact resume`. With `--server` it goes on at the server.
 
 Examples:
   reenact approve 0193c1f2                              approve the call that waits

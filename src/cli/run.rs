@@ -19,10 +19,15 @@ use crate::tools::{self, RunTools};
 The result goes to stdout, all else to stderr. With `--events ndjson` the journal's entries
 go to stdout instead, one a line; the last one holds the result.
 
+With `--server` the run is executed there, with the tools that are granted there; its events are
+followed from here, over dropped connections too, and `--events ndjson` prints those of the API.
+Ctrl-C cancels it there.
+
 Examples:
   reenact run research --input '{\"topic\":\"fuel\"}' --grant files=docs
   reenact run research@sha256:3f2a --input @input.json --json
-  reenact run ./my-agent < input.json --input -")]
+  reenact run ./my-agent < input.json --input -
+  reenact run research --server https://agents.example.org --key @key")]
 pub struct Args {
     /// AGENT (its published revision), AGENT@DIGEST, a folder with `agent.toml`, or a sealed file
     #[arg(value_name = "AGENT|DIR|FILE")]
