@@ -285,3 +285,6 @@ fn delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
         error: row.get("last_error")?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,4 +38,5 @@ mod terminal;
 mod tidy;
 mod waiting;
 mod wat;
+mod webhooks;
 mod widening;
