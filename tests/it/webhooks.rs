@@ -23,6 +23,7 @@ use reenact::storage::{DeliveryFilter, DeliveryRow, DeliveryState, Ending, NewRu
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -152,6 +153,12 @@ async fn receiver(answers: &'static [StatusCode]) -> Server {
         std::future::ready(answers[nth.min(answers.len() - 1)])
     };
     Server::start(Router::new().route("/hook", post(answer))).await
+}
+
+/// Neither answers nor lets go.
+async fn holds_on(socket: TcpStream) {
+    let _socket = socket;
+    std::future::pending::<()>().await;
 }
 
 async fn eventually<T>(mut found: impl FnMut() -> Option<T>) -> T {
@@ -297,7 +304,7 @@ async fn a_hook_hears_only_of_what_it_asks_for() {
 
 #[tokio::test]
 async fn a_receiver_that_hangs_is_left_and_in_the_end_given_up() {
-    let server = Server::raw(|_socket| std::future::pending()).await;
+    let server = Server::raw(holds_on).await;
     let post = Post::to(&[(&server.url("/hook"), "")]);
     let sending = post.sends(hasty(1)).await;
     let storage = post.storage();
@@ -403,7 +410,7 @@ async fn two_servers_on_one_home_share_the_work() {
 
 #[tokio::test]
 async fn a_receiver_that_is_slow_does_not_keep_others_waiting() {
-    let slow = Server::raw(|_socket| std::future::pending()).await;
+    let slow = Server::raw(holds_on).await;
     let quick = receiver(&[StatusCode::OK]).await;
     let post = Post::to(&[(&slow.url("/hook"), ""), (&quick.url("/hook"), "")]);
     let pace = Pace { timeout: Duration::from_secs(60), ..hasty(0) };
