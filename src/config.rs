@@ -5,6 +5,7 @@
 //! checks names and shapes; opening what is granted is the catalogue's work, and
 //! where the file is looked for is the command line's.
 
+mod telemetry;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,8 @@ use crate::json::Json;
 use crate::revision::{InvalidLimit, Schema, SomeLimits, ToolPattern};
 use crate::tools::policy::{Named, Policy};
 use crate::tools::{Grant, KINDS, Vault, kind, kind_names, quoted};
+pub use telemetry::TelemetrySettings;
+use telemetry::TelemetryToml;
 use webhooks::WebhookToml;
 pub use webhooks::{Hook, Key, RunEvent};
 
@@ -32,6 +35,7 @@ pub struct Config {
     /// Secrets by name. What is not here is looked for in the environment.
     secrets: BTreeMap<String, String>,
     webhooks: Vec<WebhookToml>,
+    telemetry: TelemetryToml,
     /// The `--grant` flags can take away, but give nothing that the file does not.
     flags_only_narrow: bool,
 }
@@ -53,6 +57,9 @@ pub enum ConfigError {
     Rule { path: PathBuf, number: usize, problem: String },
     #[error("`{}`: webhook {number} {problem}", path.display())]
     Webhook { path: PathBuf, number: usize, problem: String },
+    /// What is wrong may also be a variable of the environment.
+    #[error("{}{problem}", in_file(path))]
+    Telemetry { path: PathBuf, problem: String },
     #[error("`--grant {flag}` lacks a name or a value")]
     FlagForm { flag: String },
     #[error("`--grant {name}=…` names no provider, only {}", kind_names())]
@@ -95,6 +102,10 @@ impl ConfigError {
     }
 }
 
+fn in_file(path: &Path) -> String {
+    if path.as_os_str().is_empty() { String::new() } else { format!("`{}`: ", path.display()) }
+}
+
 fn at_line(line: &Option<usize>) -> String {
     line.map(|line| format!(", line {line}")).unwrap_or_default()
 }
@@ -126,6 +137,7 @@ struct File {
     flags_only_narrow: bool,
     #[serde(default)]
     webhooks: Vec<WebhookToml>,
+    telemetry: Option<TelemetryToml>,
 }
 
 /// A table `[[policy]]`.
@@ -184,7 +196,7 @@ impl Config {
             let line = cause.span().map(|span| text[..span.start].matches('\n').count() + 1);
             ConfigError::Syntax { path: path(), line, cause: Box::new(cause) }
         })?;
-        let File { limits, grants, policy, secrets, flags_only_narrow, webhooks } = file;
+        let File { limits, grants, policy, secrets, flags_only_narrow, webhooks, telemetry } = file;
         limits.check().map_err(|cause| ConfigError::Limit { path: path(), cause })?;
         for (name, table) in &grants {
             let Some(kind) = kind(name) else {
@@ -204,7 +216,8 @@ impl Config {
             grants.into_iter().map(|(name, table)| (name, Grant::Table { table, file: path() }));
         let grants = grants.collect();
         let webhooks = webhooks.into_iter().map(|hook| hook.of(origin)).collect();
-        Ok(Self { limits, grants, policy, secrets, webhooks, flags_only_narrow })
+        let telemetry = telemetry.map(|table| table.of(origin)).unwrap_or_default();
+        Ok(Self { limits, grants, policy, secrets, webhooks, telemetry, flags_only_narrow })
     }
 
     /// Holds the run to what `--grant` flags name, if there are any: `NAME=VALUE`
@@ -290,7 +303,7 @@ mod tests {
         for (text, message) in [
             (
                 "\n[limit]\nfuel = 1",
-                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`, `webhooks`",
+                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`, `webhooks`, `telemetry`",
             ),
             (
                 "[limits]\nfuel = -1",

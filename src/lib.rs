@@ -9,6 +9,7 @@
 //! main.rs     parse, run a verb, print an error, exit
 //! cli/        one file per verb; the only place that prints
 //! service/    what a machine that serves runs does with them; no HTTP is served here
+//! telemetry/  traces of runs, from their journals, for OpenTelemetry
 //! build       from an agent's folder to a sealed revision
 //! config      the operator's reenact.toml: caps, grants, policy, secrets
 //! runtime/    a run from start to outcome: executor, effects (the one door), replay
@@ -47,4 +48,5 @@ pub mod runtime;
 pub mod sandbox;
 pub mod service;
 pub mod storage;
+pub mod telemetry;
 pub mod tools;
