@@ -1,6 +1,6 @@
 //! Reads what the API shows of a run from the database.
 
-use crate::journal::{Body, Encoded, Ended, Entry, Started};
+use crate::journal::{Body, Encoded, Ended, Entry, Started, verify_prefix};
 use crate::storage::{RunRow, Storage, StorageError};
 
 use super::view::RunView;
@@ -33,6 +33,11 @@ pub fn view(storage: &Storage, row: &RunRow) -> Result<RunView, ReadError> {
     };
     let (started, ended): (&Started, Option<&Ended>) = (&started, ended.as_deref());
     Ok(RunView::of(row, started, ended))
+}
+
+/// All that is durable of a run, up to the first damage.
+pub fn journal(storage: &Storage, id: &str) -> Result<Vec<Entry>, ReadError> {
+    Ok(verify_prefix(&storage.entries(id)?).0)
 }
 
 /// What an entry holds, if it can be read.

@@ -96,8 +96,14 @@ impl Telemetry {
         }))))
     }
 
+    /// Whether anything is exported: if not, nobody needs to read a journal for it.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Exports the trace of a run, given all its entries. It does not wait: what finds no
-    /// room is dropped. A run that has not ended has no trace.
+    /// room is dropped. A run that has not ended has no trace. For a large journal it
+    /// computes for some milliseconds.
     pub fn run_ended(&self, entries: &[Entry]) {
         let Some(inner) = &self.0 else { return };
         let spans = spans(entries, inner.contents);

@@ -301,3 +301,6 @@ fn span_id(run: &str, seq: u64) -> SpanId {
     let digest = Digest::of_parts(&[run.as_bytes(), b" ", &seq.to_be_bytes()]);
     SpanId::from_bytes(digest.as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
 }
+
+#[cfg(test)]
+mod tests;

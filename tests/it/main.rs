@@ -33,6 +33,7 @@ mod scripted_model;
 mod servers;
 mod support;
 mod tampering;
+mod telemetry;
 #[cfg(unix)]
 mod terminal;
 mod tidy;
