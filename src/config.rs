@@ -5,6 +5,7 @@
 //! checks names and shapes; opening what is granted is the catalogue's work, and
 //! where the file is looked for is the command line's.
 
+mod server;
 mod telemetry;
 mod webhooks;
 
@@ -19,6 +20,7 @@ use crate::json::Json;
 use crate::revision::{InvalidLimit, Schema, SomeLimits, ToolPattern};
 use crate::tools::policy::{Named, Policy};
 use crate::tools::{Grant, KINDS, Vault, kind, kind_names, quoted};
+pub use server::ServerConfig;
 pub use telemetry::TelemetrySettings;
 use telemetry::TelemetryToml;
 use webhooks::WebhookToml;
@@ -36,6 +38,8 @@ pub struct Config {
     secrets: BTreeMap<String, String>,
     webhooks: Vec<WebhookToml>,
     telemetry: TelemetryToml,
+    /// What `reenact serve` listens on and takes on.
+    pub server: ServerConfig,
     /// The `--grant` flags can take away, but give nothing that the file does not.
     flags_only_narrow: bool,
 }
@@ -49,6 +53,8 @@ pub enum ConfigError {
     Syntax { path: PathBuf, line: Option<usize>, cause: Box<toml::de::Error> },
     #[error("`{}`: {cause}", path.display())]
     Limit { path: PathBuf, cause: InvalidLimit },
+    #[error("`{}`: {problem}", path.display())]
+    Server { path: PathBuf, problem: String },
     #[error("`{}`: `grants.{name}` is no provider, only {}", path.display(), kind_names())]
     UnknownProvider { path: PathBuf, name: String },
     #[error("`{}`: unknown key `{key}` in `[grants.{name}]`, only {}", path.display(), keys(name))]
@@ -137,6 +143,8 @@ struct File {
     flags_only_narrow: bool,
     #[serde(default)]
     webhooks: Vec<WebhookToml>,
+    #[serde(default)]
+    server: ServerConfig,
     telemetry: Option<TelemetryToml>,
 }
 
@@ -196,8 +204,18 @@ impl Config {
             let line = cause.span().map(|span| text[..span.start].matches('\n').count() + 1);
             ConfigError::Syntax { path: path(), line, cause: Box::new(cause) }
         })?;
-        let File { limits, grants, policy, secrets, flags_only_narrow, webhooks, telemetry } = file;
+        let File {
+            limits,
+            grants,
+            policy,
+            secrets,
+            flags_only_narrow,
+            webhooks,
+            server,
+            telemetry,
+        } = file;
         limits.check().map_err(|cause| ConfigError::Limit { path: path(), cause })?;
+        server.check().map_err(|problem| ConfigError::Server { path: path(), problem })?;
         for (name, table) in &grants {
             let Some(kind) = kind(name) else {
                 return Err(ConfigError::UnknownProvider { path: path(), name: name.clone() });
@@ -217,7 +235,7 @@ impl Config {
         let grants = grants.collect();
         let webhooks = webhooks.into_iter().map(|hook| hook.of(origin)).collect();
         let telemetry = telemetry.map(|table| table.of(origin)).unwrap_or_default();
-        Ok(Self { limits, grants, policy, secrets, webhooks, telemetry, flags_only_narrow })
+        Ok(Self { limits, grants, policy, secrets, webhooks, server, telemetry, flags_only_narrow })
     }
 
     /// Holds the run to what `--grant` flags name, if there are any: `NAME=VALUE`
@@ -303,7 +321,7 @@ mod tests {
         for (text, message) in [
             (
                 "\n[limit]\nfuel = 1",
-                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`, `webhooks`, `telemetry`",
+                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`, `webhooks`, `server`, `telemetry`",
             ),
             (
                 "[limits]\nfuel = -1",

@@ -8,7 +8,8 @@
 //! ```text
 //! main.rs     parse, run a verb, print an error, exit
 //! cli/        one file per verb; the only place that prints
-//! service/    what a machine that serves runs does with them; no HTTP is served here
+//! server/     the HTTP API; the only place that knows that HTTP is served
+//! service/    runs that are asked for: queue, scheduler, keys; what is said of runs
 //! telemetry/  traces of runs, from their journals, for OpenTelemetry
 //! build       from an agent's folder to a sealed revision
 //! config      the operator's reenact.toml: caps, grants, policy, secrets
@@ -46,6 +47,7 @@ pub mod registry;
 pub mod revision;
 pub mod runtime;
 pub mod sandbox;
+pub mod server;
 pub mod service;
 pub mod storage;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 //! A run in progress belongs to one process. Its lease is renewed while it
 //! runs; whoever lets it lapse can no longer write.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -15,8 +15,10 @@ use super::effects::system;
 use super::effects::tape::{Halt, Park};
 use super::executor::{Executor, Fault, Prepared, Progress, Ran, Unloaded};
 use super::start::{Journal, NewRun};
-use crate::journal::{Encoded, Entry, Micros, Packer};
-use crate::storage::{self, Appender, Ending, Follower, Storage, StorageError};
+use crate::journal::{Encoded, Entry, Micros, Packer, Started};
+use crate::storage::{
+    self, Appender, Ending, Follower, Storage, StorageError, Submission, Submitted,
+};
 use crate::tools::RunTools;
 
 /// How long a run stays with a process that has stopped to renew it. Long
@@ -32,6 +34,8 @@ pub struct DurableRun {
     appender: Arc<Appender>,
     recorded: Vec<Encoded>,
     heartbeat: AbortHandle,
+    /// Cancels the run when somebody wishes that in the database.
+    canceller: Arc<OnceLock<Canceller>>,
 }
 
 impl DurableRun {
@@ -41,17 +45,21 @@ impl DurableRun {
         run: &NewRun,
         follower: Option<Follower>,
     ) -> Result<Self, StorageError> {
-        let row = storage::NewRun {
-            id: run.started.run.clone(),
-            agent: run.started.agent.clone(),
-            revision: run.started.revision,
-            created_at: run.at,
-            lease_until: lease_from(run.at),
-            pending: false,
-        };
+        let row = row(run, lease_from(run.at), false);
         let first = Packer::default().pack(run.first.clone());
         let appender = storage.create_run(row, first, follower).await?;
         Ok(Self::hold(appender, vec![run.first.clone()]))
+    }
+
+    /// Enters a run that waits until somebody resumes it, unless the same request has
+    /// entered one before.
+    pub async fn submit(
+        storage: &Storage,
+        run: &NewRun,
+        submission: Option<Submission>,
+    ) -> Result<Submitted, StorageError> {
+        let first = Packer::default().pack(run.first.clone());
+        storage.submit_run(row(run, 0, true), first, submission).await
     }
 
     /// Takes over a run that has not ended and that nobody holds. The follower
@@ -70,8 +78,9 @@ impl DurableRun {
 
     fn hold(appender: Appender, recorded: Vec<Encoded>) -> Self {
         let appender = Arc::new(appender);
-        let heartbeat = tokio::spawn(renew(Arc::clone(&appender))).abort_handle();
-        Self { appender, recorded, heartbeat }
+        let canceller = Arc::default();
+        let heartbeat = tokio::spawn(renew(Arc::clone(&appender), Arc::clone(&canceller)));
+        Self { appender, recorded, heartbeat: heartbeat.abort_handle(), canceller }
     }
 
     /// Id of the run.
@@ -84,12 +93,16 @@ impl DurableRun {
         &self.recorded
     }
 
+    /// How the run began.
+    pub fn started(&self) -> Result<Started, Fault> {
+        Journal::closed(self.recorded[..1.min(self.recorded.len())].to_vec()).started()
+    }
+
     /// What interrupts the run. Its deadline counts from the first entry that the guest
     /// has made; time in which the run waited for its turn, or for a machine to come
     /// back, does not count.
     pub fn control(&self) -> Result<(Canceller, Control), Fault> {
-        let limits = Journal::closed(self.recorded[..1.min(self.recorded.len())].to_vec());
-        let limits = limits.started()?.limits;
+        let limits = self.started()?.limits;
         let now = system::now();
         let began = |entry: &Encoded| serde_json::from_slice::<Entry>(&entry.bytes).ok();
         let began = self.recorded.get(1).and_then(began).map_or(now, |entry| entry.at);
@@ -97,6 +110,11 @@ impl DurableRun {
         if let Some(since) = self.appender.idle_since() {
             control.extend(now.saturating_sub(since.max(began)));
         }
+        if self.appender.is_to_be_cancelled() {
+            canceller.cancel();
+        }
+        // The first control is the one that the run is executed with.
+        let _ = self.canceller.set(canceller.clone());
         Ok((canceller, control))
     }
 
@@ -166,16 +184,30 @@ impl Drop for DurableRun {
     }
 }
 
+fn row(run: &NewRun, lease_until: Micros, pending: bool) -> storage::NewRun {
+    storage::NewRun {
+        id: run.started.run.clone(),
+        agent: run.started.agent.clone(),
+        revision: run.started.revision,
+        created_at: run.at,
+        lease_until,
+        pending,
+    }
+}
+
 fn lease_from(now: Micros) -> Micros {
     now.saturating_add(LEASE.as_micros() as Micros)
 }
 
 /// Renews the lease until it is lost or the run is over.
-async fn renew(appender: Arc<Appender>) {
+async fn renew(appender: Arc<Appender>, canceller: Arc<OnceLock<Canceller>>) {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         if appender.renew_lease(lease_from(system::now())).await.is_err() {
             return;
+        }
+        if let (true, Some(canceller)) = (appender.is_to_be_cancelled(), canceller.get()) {
+            canceller.cancel();
         }
     }
 }

@@ -62,6 +62,17 @@ impl From<RunStatus> for Status {
     }
 }
 
+impl From<Status> for RunStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Pending => Self::Pending,
+            Status::Running => Self::Running,
+            Status::Done => Self::Done,
+            Status::Error => Self::Error,
+        }
+    }
+}
+
 /// Why a run ended without a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -10,9 +10,10 @@ use reenact::revision::Limits;
 use crate::support::root;
 
 /// Modules from the top of the house to its ground. Each may use those below.
-const FLOORS: [&str; 14] = [
+const FLOORS: [&str; 15] = [
     "main",
     "cli",
+    "server",
     "service",
     "telemetry",
     "build",

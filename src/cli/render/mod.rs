@@ -1,7 +1,6 @@
 //! How things look: words, numbers, colours, tables. No verb's logic.
 
 pub mod entry;
-pub mod pending;
 pub mod replay;
 pub mod run;
 pub mod style;
