@@ -124,61 +124,37 @@ pub struct Message {
     pub data: RunView,
 }
 
-/// Sends what there is to send for `hooks` until `shutdown` completes. First it makes the
-/// hooks known to the database, in place of those that were known before: also without
-/// hooks it has to run, or runs would still be noted for old ones.
-pub async fn run(
-    storage: Storage,
-    hooks: Vec<Hook>,
-    pace: Pace,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), WebhookError> {
-    storage.set_webhooks(hooks.iter().map(row).collect()).await?;
-    let client = Client::builder()
-        .redirect(Policy::none())
-        .timeout(pace.timeout)
-        .build()
-        .map_err(WebhookError::Client)?;
-    let sender = Sender { storage, client, pace };
-    let lines = hooks.into_iter().map(Line::new).collect();
-    Post { sender: Arc::new(sender), lines, under_way: JoinSet::new(), tidy_at: 0 }
-        .serve(shutdown)
-        .await;
-    Ok(())
-}
-
-fn row(hook: &Hook) -> WebhookRow {
-    let events = hook.events.as_ref();
-    WebhookRow {
-        id: hook.id.clone(),
-        origin: hook.origin(),
-        agents: hook.agents.clone(),
-        events: events.map(|events| events.iter().map(|event| event.as_str().into()).collect()),
-    }
-}
-
-/// A webhook and its places.
-struct Line {
-    hook: Arc<Hook>,
-    places: Arc<Semaphore>,
-}
-
-impl Line {
-    fn new(hook: Hook) -> Self {
-        Self { hook: Arc::new(hook), places: Arc::new(Semaphore::new(AT_ONCE)) }
-    }
-}
-
-/// Hands messages out to be sent.
-struct Post {
+/// Sends messages for some webhooks.
+pub struct Webhooks {
     sender: Arc<Sender>,
     lines: Vec<Line>,
     under_way: JoinSet<()>,
     tidy_at: Micros,
 }
 
-impl Post {
-    async fn serve(mut self, shutdown: impl Future<Output = ()>) {
+impl Webhooks {
+    /// Makes the hooks known to the database, in place of those that were known before:
+    /// every run that ends from here on is noted for them. Also to be called without hooks,
+    /// or runs would still be noted for old ones.
+    pub async fn open(
+        storage: Storage,
+        hooks: Vec<Hook>,
+        pace: Pace,
+    ) -> Result<Self, WebhookError> {
+        storage.set_webhooks(hooks.iter().map(row).collect()).await?;
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .timeout(pace.timeout)
+            .build()
+            .map_err(WebhookError::Client)?;
+        let lines = hooks.into_iter().map(Line::new).collect();
+        let sender = Arc::new(Sender { storage, client, pace });
+        Ok(Self { sender, lines, under_way: JoinSet::new(), tidy_at: 0 })
+    }
+
+    /// Sends what there is to send until `shutdown` completes, and what is under way then
+    /// for some seconds more.
+    pub async fn send(mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         loop {
             if let Err(error) = self.hand_out().await {
@@ -218,6 +194,28 @@ impl Post {
             }
         }
         Ok(())
+    }
+}
+
+fn row(hook: &Hook) -> WebhookRow {
+    let events = hook.events.as_ref();
+    WebhookRow {
+        id: hook.id.clone(),
+        origin: hook.origin(),
+        agents: hook.agents.clone(),
+        events: events.map(|events| events.iter().map(|event| event.as_str().into()).collect()),
+    }
+}
+
+/// A webhook and its places.
+struct Line {
+    hook: Arc<Hook>,
+    places: Arc<Semaphore>,
+}
+
+impl Line {
+    fn new(hook: Hook) -> Self {
+        Self { hook: Arc::new(hook), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 }
 

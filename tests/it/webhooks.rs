@@ -18,7 +18,7 @@ use reenact::journal::{
 use reenact::json::Json;
 use reenact::revision::{Digest, Limits, SomeLimits};
 use reenact::runtime::{now, run_id};
-use reenact::service::webhooks::{Pace, run};
+use reenact::service::webhooks::{Pace, Webhooks};
 use reenact::storage::{DeliveryFilter, DeliveryRow, DeliveryState, Ending, NewRun, Storage};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -63,12 +63,8 @@ impl Post {
     /// Starts to send, and returns when the hooks are known.
     async fn sends(&self, pace: Pace) -> Sending {
         let (stop, stopped) = oneshot::channel::<()>();
-        let (storage, hooks) = (self.storage(), self.hooks.clone());
-        let task = tokio::spawn(async move {
-            let shutdown = async { drop(stopped.await) };
-            run(storage, hooks, pace, shutdown).await.unwrap();
-        });
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let webhooks = Webhooks::open(self.storage(), self.hooks.clone(), pace).await.unwrap();
+        let task = tokio::spawn(webhooks.send(async { drop(stopped.await) }));
         Sending { stop, task }
     }
 }

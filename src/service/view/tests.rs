@@ -42,6 +42,7 @@ fn row(status: RunStatus) -> RunRow {
         lease_until: 0,
         waits: None,
         wake_at: 0,
+        cancel: false,
     }
 }
 
