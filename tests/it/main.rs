@@ -39,5 +39,6 @@ mod terminal;
 mod tidy;
 mod waiting;
 mod wat;
+mod watching;
 mod webhooks;
 mod widening;
