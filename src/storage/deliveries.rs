@@ -234,6 +234,21 @@ impl Storage {
         })
     }
 
+    /// Makes what was given up about a run due again, as if it had never been tried. Answers
+    /// how many messages that are; those of webhooks that are not known any more stay.
+    pub async fn retry_deliveries(&self, run: &str, now: Micros) -> Result<usize, StorageError> {
+        let run = run.to_owned();
+        self.write(move |db| {
+            let mut retry = db.prepare_cached(
+                "UPDATE deliveries SET state = 'pending', attempts = 0, next_at = ?2
+                 WHERE state = 'failed' AND run = (SELECT key FROM runs WHERE id = ?1)
+                 AND webhook IN (SELECT id FROM webhooks WHERE NOT gone)",
+            )?;
+            Ok(retry.execute(params![run, now])?)
+        })
+        .await
+    }
+
     /// Gives up what has been due since before `give_up`, which nobody sends any more, and
     /// forgets what was settled before `forget`.
     pub async fn tidy_deliveries(

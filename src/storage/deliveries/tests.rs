@@ -120,3 +120,26 @@ async fn what_nobody_sends_is_given_up_and_what_is_old_forgotten() {
     storage.tidy_deliveries(2_000, 11, 21).await.unwrap();
     assert_eq!(all(&storage).len(), 1, "what was settled long ago is forgotten");
 }
+
+#[tokio::test]
+async fn what_was_given_up_can_be_tried_again_if_its_hook_is_known() {
+    let (_folder, storage) = home().await;
+    ends(&storage, "r", 10).await;
+    for hook in ["a", "b"] {
+        let claimed = storage.claim_deliveries(hook, 10, 100, 1).await.unwrap().remove(0);
+        let failed = Attempted::Failed { error: "no".to_owned() };
+        storage.settle_delivery(&claimed, failed, 20).await.unwrap();
+    }
+    let only = WebhookRow {
+        id: "b".to_owned(),
+        origin: "https://b.example.org".to_owned(),
+        agents: None,
+        events: None,
+    };
+    storage.set_webhooks(vec![only]).await.unwrap();
+    assert_eq!(storage.retry_deliveries("r", 50).await.unwrap(), 1);
+    assert_eq!(storage.retry_deliveries("other", 50).await.unwrap(), 0);
+    let again = storage.claim_deliveries("b", 50, 100, 1).await.unwrap().remove(0);
+    assert_eq!(again.attempt, 1);
+    assert!(!storage.is_delivery_due("a", 1_000).unwrap());
+}
