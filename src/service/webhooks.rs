@@ -9,7 +9,6 @@
 //! What a receiver answers is judged by its status alone. It can neither redirect a
 //! message nor occupy the sender for longer than [`Pace::timeout`].
 
-use std::error::Error as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -338,19 +337,18 @@ async fn refused(mut answer: Response) -> Refusal {
     Refusal { error, wait, gone: status == StatusCode::GONE }
 }
 
-/// Why there is no answer, without the URL, which may hold a secret.
+/// Why there is no answer: the innermost cause, which no URL is in, as that may hold a secret.
 fn failure(error: reqwest::Error) -> String {
     if error.is_timeout() {
         return "it did not answer in time".to_owned();
     }
+    let what = if error.is_connect() { "cannot connect" } else { "the request failed" };
     let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
     }
-    text
+    format!("{what}: {cause}")
 }
 
 fn after(time: Micros, wait: Duration) -> Micros {

@@ -313,6 +313,18 @@ async fn a_receiver_that_hangs_is_left_and_in_the_end_given_up() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_is_not_there_is_told_apart_from_one_that_refuses() {
+    let post = Post::to(&[("http://user:hush@127.0.0.1:9/hook?token=hush", "")]);
+    let sending = post.sends(hasty(0)).await;
+    let storage = post.storage();
+    ends(&storage, "clerk", done()).await;
+    let error = settles(&storage, DeliveryState::Failed).await.error.unwrap();
+    assert!(error.starts_with("cannot connect: Connection refused"), "{error}");
+    assert!(!error.contains("hush"), "{error}");
+    sending.stops().await;
+}
+
+#[tokio::test]
 async fn a_receiver_that_answers_without_end_occupies_nobody() {
     let endless = |status: StatusCode| async move {
         let more = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from("na ")));
