@@ -75,7 +75,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     match args.verb {
         Verb::List(args) => list(&context, args),
-        Verb::Retry(args) => retry(&context, &args).await,
+        Verb::Retry(args) => retry(&context, global, &args).await,
     }
 }
 
@@ -113,14 +113,21 @@ fn list(context: &Context, args: List) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn retry(context: &Context, args: &Retry) -> Result<ExitCode, Failure> {
+async fn retry(context: &Context, global: &Global, args: &Retry) -> Result<ExitCode, Failure> {
     let run = context.storage.run_by_prefix(&args.run)?.id;
     match context.storage.retry_deliveries(&run, runtime::now()).await? {
-        0 => Err(Failure::new(format!("no message about run `{run}` was given up"))
-            .with_hint("`reenact webhooks list --run RUN` shows what became of them; one whose webhook is not configured any more cannot be sent")),
+        0 => Err(Failure::new(format!("nothing about run `{run}` was given up that can be sent"))
+            .with_hint(format!(
+                "`{}` shows what became of it; a receiver that is gone is tried again when the \
+                 server has been started anew",
+                global.again(&format!("webhooks list --run {run}"))
+            ))),
         count => {
             let messages = text::plural(count as u64, "message", "messages");
-            note(format!("{} {messages}: `reenact serve` sends what is due", style::good("due again")));
+            note(format!(
+                "{} {messages}: `reenact serve` sends what is due",
+                style::good("due again")
+            ));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -255,7 +255,7 @@ impl Sender {
         let Refusal { error, wait, gone } = refusal;
         let (run, to) = (&claimed.run, hook.origin());
         if gone {
-            tracing::warn!("`{to}` wants no more webhooks: `{error}`");
+            tracing::warn!("`{to}` wants no more webhooks: {error}");
             return Attempted::Gone { error };
         }
         match self.pace.waits.get(claimed.attempt as usize - 1) {
