@@ -23,9 +23,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use utoipa::ToSchema;
 
-use super::read;
 use super::view::RunView;
-use crate::config::{Hook, RunEvent};
+use super::{ServiceError, blocking, read};
+use crate::config::{Hook, Key, RunEvent};
 use crate::journal::{Micros, rfc3339};
 use crate::revision::Digest;
 use crate::runtime::now;
@@ -272,12 +272,15 @@ impl Sender {
     }
 
     async fn attempt(&self, hook: &Hook, claimed: &Claimed) -> Result<(), Refusal> {
-        let body = self.message(claimed).map_err(Refusal::because)?;
+        let (storage, message) = (self.storage.clone(), claimed.clone());
+        let body = blocking(move || message_of(&storage, &message)).await;
+        let body = body.map_err(|error| Refusal::because(error.to_string()))?;
         let id = message_id(claimed);
         let seconds = (now() / 1_000_000) as i64;
-        let signed = Webhook::from_bytes(hook.key.reveal().to_vec())
-            .and_then(|key| key.sign(&id, seconds, &body))
-            .map_err(|error| Refusal::because(error.to_string()))?;
+        let sign =
+            |key: &Key| Webhook::from_bytes(key.reveal().to_vec())?.sign(&id, seconds, &body);
+        let signed: Result<Vec<_>, _> = hook.keys.iter().map(sign).collect();
+        let signed = signed.map_err(|error| Refusal::because(error.to_string()))?.join(" ");
         let request = self
             .client
             .post(hook.url.clone())
@@ -293,17 +296,17 @@ impl Sender {
             Err(error) => Err(Refusal::because(failure(error))),
         }
     }
+}
 
-    /// The message as it is now: the run's view is made of its journal each time.
-    fn message(&self, claimed: &Claimed) -> Result<Vec<u8>, String> {
-        let data = read::run(&self.storage, &claimed.run).map_err(|error| error.to_string())?;
-        let kind = match claimed.event.as_str() {
-            "run.done" => RunEvent::Done,
-            _ => RunEvent::Error,
-        };
-        let message = Message { kind, timestamp: rfc3339(claimed.created_at), data };
-        serde_json::to_vec(&message).map_err(|error| error.to_string())
-    }
+/// The message as it is now: the run's view is made of its journal each time.
+fn message_of(storage: &Storage, claimed: &Claimed) -> Result<Vec<u8>, ServiceError> {
+    let data = read::run(storage, &claimed.run)?;
+    let kind = match claimed.event.as_str() {
+        "run.done" => RunEvent::Done,
+        _ => RunEvent::Error,
+    };
+    let message = Message { kind, timestamp: rfc3339(claimed.created_at), data };
+    serde_json::to_vec(&message).map_err(|error| ServiceError::Machine(error.to_string()))
 }
 
 /// The same for every attempt, and for every receiver of the same message.

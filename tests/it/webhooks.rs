@@ -38,13 +38,21 @@ struct Post {
 }
 
 impl Post {
+    fn with_secret(secret: &str, url: &str) -> Self {
+        Self::new(secret, &[(url, "")])
+    }
+
     /// Told are these URLs, each with more lines of its table.
     fn to(hooks: &[(&str, &str)]) -> Self {
+        Self::new(SECRET, hooks)
+    }
+
+    fn new(secret: &str, hooks: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tables = hooks.iter().map(|(url, more)| {
             format!("[[webhooks]]\nurl = '{url}'\nsecret = '${{HOOK}}'\n{more}\n")
         });
-        let text = tables.collect::<String>() + &format!("[secrets]\nHOOK = '{SECRET}'\n");
+        let text = tables.collect::<String>() + &format!("[secrets]\nHOOK = '{secret}'\n");
         let file = folder.path().join("reenact.toml");
         std::fs::write(&file, text).unwrap();
         let config = Config::load(&file, true).unwrap();
@@ -217,6 +225,20 @@ async fn the_end_of_a_run_is_told_with_the_run_and_a_signature() {
     assert_eq!((delivered.run, delivered.attempts, delivered.error), (run, 1, None));
     sending.stops().await;
     assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_receiver_that_changes_its_secret_can_check_with_either() {
+    let server = receiver(&[StatusCode::OK]).await;
+    let mut post = Post::to(&[(&server.url("/hook"), "")]);
+    let other = Post::with_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", &server.url("/hook"));
+    post.hooks[0].keys.insert(0, other.hooks[0].keys[0].clone());
+    let sending = post.sends(hasty(0)).await;
+    ends(&post.storage(), "clerk", done()).await;
+    let seen = comes(&server, 1).await.remove(0);
+    verifies(&seen);
+    assert_eq!(seen.header("webhook-signature").unwrap().split(' ').count(), 2);
+    sending.stops().await;
 }
 
 #[tokio::test]
