@@ -31,6 +31,7 @@ mod registry;
 mod resume;
 mod scripted_model;
 mod servers;
+mod service;
 mod support;
 mod tampering;
 mod telemetry;

@@ -104,6 +104,11 @@ fn sqlite_is_named_in_storage_only() {
 }
 
 #[test]
+fn http_is_served_by_the_server_only() {
+    assert_eq!(strays("server/", &["axum::", "utoipa_axum::"]), [""; 0]);
+}
+
+#[test]
 fn each_protocol_is_named_by_its_provider_only() {
     assert_eq!(strays("tools/mcp", &["rmcp::"]), [""; 0]);
     assert_eq!(strays("tools/model", &["genai::"]), [""; 0]);

@@ -331,6 +331,9 @@ impl World for Effects {
             Some(entry) => return self.stop_waiting(&entry, Found::Sleeping { fuel }),
             None => {
                 self.commit().await?;
+                if let Some(due @ Due::End(_)) = self.control.due() {
+                    return self.interrupt(due);
+                }
                 if self.control.is_too_long(until) {
                     let until = until.min(self.control.deadline().unwrap_or(until));
                     return self.halt(Err(Halt::Parked(Park { until, calls: Vec::new() })));
