@@ -1,6 +1,8 @@
 //! A service whose operator watches it: webhooks and traces of runs that it executes.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,6 +19,7 @@ use reenact::storage::{DeliveryFilter, DeliveryState, Storage};
 use serde_json::{Value, json};
 
 use crate::http::Server;
+use crate::service::{Server as Reenact, configured};
 use crate::support::root;
 
 /// A service on a home with this configuration, with one agent, `hostile`.
@@ -109,4 +112,56 @@ async fn a_service_does_not_start_without_the_secrets_of_its_hooks() {
     let config = "[[webhooks]]\nurl = 'http://localhost/'\nsecret = '${REENACT_NO_SUCH_HOOK}'";
     let Err(error) = service(folder.path(), config).await else { panic!("it starts") };
     assert!(error.to_string().contains("no secret `REENACT_NO_SUCH_HOOK`"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_killed_server_could_not_tell_is_told_by_the_next_one() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let answer = move || {
+        let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+        let status = if first { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        std::future::ready(status)
+    };
+    let receiver = Server::start(Router::new().route("/hook", post(answer))).await;
+    let home = configured(&format!(
+        "[[webhooks]]\nurl = '{}'\nsecret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'\n",
+        receiver.url("/hook")
+    ));
+    let server = Reenact::on(&home);
+    let run = server.starts("minimal", json!({ "name": "Ada" })).await;
+    let listed = || home.json(&["webhooks", "list", "--run", &run, "--json"]);
+    let error = "it answered `503 Service Unavailable`";
+    for _ in 0..500 {
+        if listed()[0]["error"] == error {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.kill();
+    let waiting = listed();
+    assert_eq!(waiting[0]["state"], "pending");
+    assert_eq!(waiting[0]["error"], error);
+    // Nobody is there, and still nothing is lost.
+    let alone = home.json(&["run", "minimal", "--input", r#"{"name":"Ben"}"#, "--json"]);
+    let alone = alone["id"].as_str().unwrap().to_owned();
+    let server = Reenact::on(&home);
+    for _ in 0..1_000 {
+        if receiver.seen().len() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(0), "{log}");
+    let told: Vec<String> = receiver
+        .seen()
+        .iter()
+        .map(|seen| serde_json::from_slice::<Value>(&seen.body).unwrap())
+        .map(|message| message["data"]["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(told, [run.clone(), alone, run.clone()]);
+    assert_eq!(listed()[0]["state"], "delivered");
+    assert_eq!(listed()[0]["attempts"], 2);
+    let nothing = home.fails(1, &["webhooks", "retry", &run]);
+    assert!(nothing.contains("was given up that can be sent"), "{nothing}");
 }

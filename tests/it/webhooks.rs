@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body as AnswerBody, Bytes};
@@ -436,6 +436,20 @@ async fn two_servers_on_one_home_share_the_work() {
     one.stops().await;
     other.stops().await;
     assert_eq!(server.seen().len(), 30);
+}
+
+#[tokio::test]
+async fn a_burst_of_ends_is_told_in_seconds() {
+    let server = receiver(&[StatusCode::OK]).await;
+    let post = Post::to(&[(&server.url("/hook"), "")]);
+    let sending = post.sends(hasty(3)).await;
+    let storage = post.storage();
+    futures::future::join_all((0..1_000).map(|_| ends(&storage, "clerk", done()))).await;
+    let start = Instant::now();
+    comes(&server, 1_000).await;
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+    sending.stops().await;
+    assert_eq!(server.seen().len(), 1_000);
 }
 
 #[tokio::test]
