@@ -62,8 +62,8 @@ const WAITS: [Duration; 9] = {
 /// The longest wait that a receiver can ask for with `Retry-After`.
 const MAX_ASKED_WAIT: Duration = Duration::from_secs(24 * 3_600);
 
-/// What has been due for so long, and nobody has tried to send it, is given up: no server
-/// on this home knows its webhook any more.
+/// What has been due for so long, and whose webhook no server knows any more, is given up. A
+/// table that was taken out of the configuration by mistake can be put back until then.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(4 * 24 * 3_600);
 
 /// Settled messages stay visible for so long.

@@ -249,8 +249,8 @@ impl Storage {
         .await
     }
 
-    /// Gives up what has been due since before `give_up`, which nobody sends any more, and
-    /// forgets what was settled before `forget`.
+    /// Gives up what has been due since before `give_up` for webhooks that nobody knows any
+    /// more, and forgets what was settled before `forget`.
     pub async fn tidy_deliveries(
         &self,
         now: Micros,
@@ -261,7 +261,8 @@ impl Storage {
             db.prepare_cached(
                 "UPDATE deliveries SET state = 'failed', next_at = ?1, last_error =
                      coalesce(last_error || '; ', '') || 'nobody has this webhook any more'
-                 WHERE state = 'pending' AND next_at < ?2",
+                 WHERE state = 'pending' AND next_at < ?2
+                 AND webhook NOT IN (SELECT id FROM webhooks)",
             )?
             .execute(params![now, give_up])?;
             db.prepare_cached("DELETE FROM deliveries WHERE state <> 'pending' AND next_at < ?1")?

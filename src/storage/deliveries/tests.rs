@@ -107,11 +107,15 @@ async fn a_hook_that_is_gone_is_told_nothing_until_it_is_set_again() {
 }
 
 #[tokio::test]
-async fn what_nobody_sends_is_given_up_and_what_is_old_forgotten() {
+async fn what_nobody_knows_any_more_is_given_up_and_what_is_old_forgotten() {
     let (_folder, storage) = home().await;
     ends(&storage, "r1", 10).await;
     let claimed = storage.claim_deliveries("a", 10, 100, 1).await.unwrap().remove(0);
     storage.settle_delivery(&claimed, Attempted::Delivered, 20).await.unwrap();
+    storage.tidy_deliveries(1_000, 11, 15).await.unwrap();
+    let states: Vec<_> = all(&storage).iter().map(|row| row.state).collect();
+    assert!(states.contains(&DeliveryState::Pending), "a server that was off for long sends it");
+    storage.set_webhooks(vec![]).await.unwrap();
     storage.tidy_deliveries(1_000, 11, 15).await.unwrap();
     let [given_up, delivered] = &all(&storage)[..] else { panic!() };
     assert_eq!((given_up.state, given_up.at), (DeliveryState::Failed, 1_000));
