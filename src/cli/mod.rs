@@ -28,6 +28,7 @@ mod show;
 mod target;
 mod tools;
 mod watch;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -131,6 +132,8 @@ enum Verb {
     Serve(serve::Args),
     /// Make, list and revoke the keys of a server's clients
     Keys(keys::Args),
+    /// Show what a server has told others about runs
+    Webhooks(webhooks::Args),
     /// List the tools that are granted, or call one
     Tools(tools::Args),
 }
@@ -203,6 +206,7 @@ impl Verb {
             Self::Cancel(_) => "cancel",
             Self::Serve(_) => "serve",
             Self::Keys(_) => "keys",
+            Self::Webhooks(_) => "webhooks",
             Self::Tools(_) => "tools",
         }
     }
@@ -255,6 +259,7 @@ impl Cli {
             Verb::Cancel(args) => block_on(cancel::run(args, global)),
             Verb::Serve(args) => block_on(serve::run(args, global)),
             Verb::Keys(args) => keys::run(args, global),
+            Verb::Webhooks(args) => block_on(webhooks::run(args, global)),
             Verb::Tools(args) => block_on(tools::run(args, global)),
         }
     }

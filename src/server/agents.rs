@@ -157,6 +157,7 @@ fn edit(title: Option<String>, description: Option<String>) -> Result<AgentEdit,
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PublishRevision {
     /// Id of the revision, or a beginning of it that no other one has.
+    #[schema(pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$")]
     revision: String,
     /// Publish it also if it asks for more tools than the published one.
     #[serde(default)]

@@ -67,18 +67,25 @@ fn refused(name: &str, detail: impl Into<String>) -> Problem {
         .with_header("www-authenticate", "Bearer realm=\"reenact\"")
 }
 
-/// The key that a request shows.
+/// The key that a request shows. Who shows two different ones does not know who it is.
 fn presented(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let unknown = || refused("unknown-key", "the key is not one of this server");
-    if let Some(value) = headers.get("x-api-key") {
-        return value.to_str().map(Some).map_err(|_| unknown());
+    let mut keys = Vec::new();
+    for value in headers.get_all("x-api-key") {
+        keys.push(value.to_str().map_err(|_| unknown())?);
     }
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-    let value = value.to_str().map_err(|_| unknown())?;
-    let (scheme, key) = value.split_once(' ').ok_or_else(unknown)?;
-    match scheme.eq_ignore_ascii_case("bearer") {
-        true => Ok(Some(key.trim())),
-        false => Err(unknown()),
+    for value in headers.get_all(header::AUTHORIZATION) {
+        let (scheme, key) =
+            value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(unknown)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(unknown());
+        }
+        keys.push(key.trim());
+    }
+    match keys[..] {
+        [] => Ok(None),
+        [key, ref others @ ..] if others.iter().all(|other| *other == key) => Ok(Some(key)),
+        _ => Err(refused("two-keys", "the request has two different keys")),
     }
 }
 

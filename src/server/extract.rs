@@ -107,3 +107,9 @@ pub async fn read(request: Request, limit: usize, timeout: Duration) -> Result<V
     }
     Ok(bytes)
 }
+
+/// Bytes of a body that is no JSON, for the document.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "only described")]
+pub struct Binary(Vec<u8>);

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::agents::check_limit;
 use super::auth::{Publisher, Reader};
-use super::extract::{self, Path, Query};
+use super::extract::{self, Binary, Path, Query};
 use super::{App, Problem};
 use crate::service::{DiffView, Publish, RevisionView};
 
@@ -83,7 +83,7 @@ pub struct Upload {
 #[utoipa::path(
     post, path = "/agents/{agentId}/revisions", tag = "agents", operation_id = "uploadRevision",
     params(("agentId" = String, Path), Upload),
-    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    request_body(content = Binary, content_type = "application/wasm"),
     responses(
         (status = 201, description = "It is new", body = RevisionView),
         (status = 200, description = "It was there already", body = RevisionView),
@@ -118,7 +118,7 @@ pub async fn upload(
 #[utoipa::path(
     get, path = "/agents/{agentId}/revisions/{revisionId}", tag = "agents",
     operation_id = "getRevision",
-    params(("agentId" = String, Path), ("revisionId" = String, Path, description = "Its id, or a beginning of it")),
+    params(("agentId" = String, Path), ("revisionId" = String, Path, description = "Its id, or a beginning of it", pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$")),
     responses((status = 200, body = RevisionView)),
 )]
 pub async fn get(
@@ -133,8 +133,8 @@ pub async fn get(
 #[utoipa::path(
     get, path = "/agents/{agentId}/revisions/{revisionId}/component", tag = "agents",
     operation_id = "downloadRevision",
-    params(("agentId" = String, Path), ("revisionId" = String, Path, description = "Its id, or a beginning of it")),
-    responses((status = 200, body = Vec<u8>, content_type = "application/wasm")),
+    params(("agentId" = String, Path), ("revisionId" = String, Path, description = "Its id, or a beginning of it", pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$")),
+    responses((status = 200, body = Binary, content_type = "application/wasm")),
 )]
 pub async fn download(
     State(app): State<App>,
@@ -155,6 +155,7 @@ pub async fn download(
 #[into_params(parameter_in = Query)]
 pub struct Against {
     /// Id of the revision to compare it with, or a beginning of it: the older one.
+    #[param(pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$")]
     from: String,
 }
 
@@ -164,7 +165,7 @@ pub struct Against {
     operation_id = "diffRevisions",
     params(
         ("agentId" = String, Path),
-        ("revisionId" = String, Path, description = "Its id, or a beginning of it: the newer one"),
+        ("revisionId" = String, Path, description = "Its id, or a beginning of it: the newer one", pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$"),
         Against,
     ),
     responses((status = 200, body = DiffView)),

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::agents::check_limit;
 use super::auth::{Reader, Runner};
-use super::extract::{Json, Path, Query};
+use super::extract::{Binary, Json, Path, Query};
 use super::{App, Problem};
 use crate::journal::{Approval, rfc3339};
 use crate::json::Json as Recorded;
@@ -37,6 +37,7 @@ pub struct NewRun {
     input: Box<RawValue>,
     /// Id of the revision, or a beginning of it that no other one has; the published one
     /// if it is absent.
+    #[schema(pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$")]
     revision: Option<String>,
 }
 
@@ -125,6 +126,7 @@ pub struct ListRuns {
     /// Only those that are at this.
     status: Option<Status>,
     /// Only those of this revision: its id, or a beginning of it.
+    #[param(pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$")]
     revision: Option<String>,
     /// How many at most.
     #[serde(default = "fifty")]
@@ -380,7 +382,7 @@ pub async fn replay(
 #[utoipa::path(
     get, path = "/runs/{runId}/export", tag = "runs", operation_id = "exportRun",
     params(("runId" = String, Path, description = "Its id, or a beginning of it")),
-    responses((status = 200, body = Vec<u8>, content_type = "application/x-tar")),
+    responses((status = 200, body = Binary, content_type = "application/x-tar")),
 )]
 pub async fn export(
     State(app): State<App>,

@@ -74,6 +74,9 @@ fn stays_here(verb: &Verb) -> Option<&'static str> {
         Verb::Resume(_) => "a server goes on with its runs by itself",
         Verb::Serve(_) => "it is the server",
         Verb::Keys(_) => "keys are made where the server is, on its home: `--home DIR`",
+        Verb::Webhooks(_) => {
+            "webhooks are looked after where the server is, on its home: `--home DIR`"
+        }
         Verb::Tools(_) => "a server's tools are what the configuration there grants",
         // A file proves itself, with or without a server.
         Verb::Replay(args)

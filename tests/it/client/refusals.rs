@@ -28,6 +28,7 @@ fn verbs_of_this_machine_take_no_server() {
     for args in [
         &["serve"][..],
         &["keys", "list"],
+        &["webhooks", "list"],
         &["resume", "0193"],
         &["build", "."],
         &["init", "x"],

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use super::{Server, home};
+use super::{Server, answer, home};
 use crate::servers::schemathesis;
 use crate::support::{Home, root};
 
@@ -24,19 +25,39 @@ async fn the_committed_document_is_the_served_one() {
 }
 
 /// `schemathesis` makes requests of every kind that the document allows, and of many that
-/// it does not, and looks whether the answers are as it says.
+/// it does not, and looks whether the answers are as it says: first to whatever ids it makes
+/// up, then to a run, an agent and a revision that are there.
 #[tokio::test]
 async fn schemathesis_finds_nothing() {
     let home = home();
+    let key = home.ok(&["keys", "create", "schemathesis", "--scope", "admin"]);
     let server = Server::on(&home);
-    let document = format!("{}/openapi.json", server.url);
-    let mut command = Command::new(schemathesis());
-    command.args(["run", &document, "--max-examples", "40", "--workers", "2"]);
-    command.args(["--checks", "all", "--no-color", "--generation-deterministic"]);
-    command.args(["--request-timeout", "30", "--wait-for-schema", "10"]);
-    command.current_dir(home.path());
-    let said = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let report = String::from_utf8_lossy(&said.stdout);
-    assert!(said.status.success(), "{report}\n{}", String::from_utf8_lossy(&said.stderr));
+    let body = json!({ "input": { "name": "Ada" } });
+    let request = server.request(Method::POST, "/v0.1/agents/minimal/runs?wait=60");
+    let run = answer(request.bearer_auth(key.trim()).json(&body)).await.json;
+    let text = |name: &str| run[name].as_str().unwrap().to_owned();
+    let ids = format!(
+        "[parameters]\n\"path.agentId\" = \"minimal\"\n\"path.runId\" = \"{}\"\n\
+         \"path.revisionId\" = \"{}\"\n",
+        text("id"),
+        text("revisionId")
+    );
+    let folder = root().join("tests/servers");
+    let settings = std::fs::read_to_string(folder.join("schemathesis.toml")).unwrap();
+    let hooks = folder.join("schemathesis_hooks.py");
+    for (name, more) in [("made-up.toml", ""), ("real.toml", &ids)] {
+        let config = home.path().join(name);
+        std::fs::write(&config, format!("hooks = {hooks:?}\n{settings}\n{more}")).unwrap();
+        let mut command = Command::new(schemathesis());
+        command.arg("--config-file").arg(config);
+        command.args(["run", &format!("{}/openapi.json", server.url)]);
+        command.args(["--header", &format!("X-API-Key: {}", key.trim())]);
+        command.args(["--checks", "all", "--max-examples", "25", "--workers", "1"]);
+        command.args(["--generation-deterministic", "--no-color", "--request-timeout", "60"]);
+        command.current_dir(home.path()).env("PYTHONDONTWRITEBYTECODE", "1");
+        let said = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let report = String::from_utf8_lossy(&said.stdout);
+        assert!(said.status.success(), "{report}\n{}", String::from_utf8_lossy(&said.stderr));
+    }
     assert_eq!(server.get("/readyz").await.json, "ready\n");
 }

@@ -60,6 +60,8 @@ async fn each_request_needs_a_key_once_there_is_one() {
     }
     with("authorization", &format!("Basic {good}")).await.is_problem(401, "unknown-key");
     with("authorization", "Bearer").await.is_problem(401, "unknown-key");
+    let both = server.request(Method::GET, "/v0.1/agents").header("x-api-key", &good);
+    answer(both.bearer_auth(&foreign)).await.is_problem(401, "two-keys");
 
     home.ok(&["keys", "revoke", &id]);
     with("x-api-key", &good).await.is_problem(401, "revoked-key");
