@@ -7,6 +7,7 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 
 use super::context::Context;
+use super::ctrl_c::CtrlC;
 use super::desk::{Desk, OnAsk};
 use super::live::Live;
 use super::render::run::{Recorded, explain, sources, sources_of};
@@ -82,17 +83,19 @@ pub fn prepare(executor: &Executor, revision: Arc<Revision>) -> Result<Prepared,
 impl Session<'_> {
     /// Executes a new run.
     pub async fn start(&self, plan: &NewRun, tools: RunTools) -> Result<ExitCode, Failure> {
+        let ctrl_c = CtrlC::listen();
         let (follower, entries) = follower();
         let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
         let tools = live.listen(tools, self.form.events);
         let known = Vec::new();
         let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
         let run = DurableRun::create(&self.context.storage, plan, Some(follower)).await?;
-        self.execute(run, tools, printer, spinner).await
+        self.execute(run, tools, printer, spinner, ctrl_c).await
     }
 
     /// Goes on with a run that has stopped half-way.
     pub async fn resume(&self, id: &str, tools: RunTools) -> Result<ExitCode, Failure> {
+        let ctrl_c = CtrlC::listen();
         let (follower, entries) = follower();
         let run = DurableRun::resume(&self.context.storage, id, Some(follower)).await?;
         let known: Vec<Entry> = verify_all(run.recorded())
@@ -100,7 +103,7 @@ impl Session<'_> {
         let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
         let tools = live.listen(tools, self.form.events);
         let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
-        self.execute(run, tools, printer, spinner).await
+        self.execute(run, tools, printer, spinner, ctrl_c).await
     }
 
     fn spinner(&self) -> ProgressBar {
@@ -116,6 +119,7 @@ impl Session<'_> {
         tools: RunTools,
         printer: tokio::task::JoinHandle<()>,
         spinner: ProgressBar,
+        ctrl_c: CtrlC,
     ) -> Result<ExitCode, Failure> {
         let may_prompt = self.form.events == Events::Pretty;
         let storage = self.context.storage.clone();
@@ -123,7 +127,7 @@ impl Session<'_> {
         let tools = tools.with_approver(Arc::new(desk));
         let (canceller, control) = run.control()?;
         let id = run.id().to_owned();
-        let watch = tokio::spawn(cancel_on_ctrl_c(async move { canceller.cancel() }));
+        let watch = tokio::spawn(ctrl_c.cancels(async move { canceller.cancel() }));
         let ran = run.execute(self.executor, self.prepared, tools, control).await;
         watch.abort();
         printer.await?;
@@ -192,21 +196,6 @@ impl Session<'_> {
         }
         Ok(ExitCode::from(code))
     }
-}
-
-/// The first Ctrl-C cancels the run, which is recorded; the second one ends
-/// the process at once, also if cancelling takes its time.
-pub async fn cancel_on_ctrl_c(cancel: impl Future<Output = ()>) {
-    if tokio::signal::ctrl_c().await.is_err() {
-        return;
-    }
-    note(format!("\n{} (again to leave at once)", style::warn("cancelling")));
-    let again = async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(i32::from(exit::CANCELLED));
-        }
-    };
-    tokio::join!(cancel, again);
 }
 
 /// A document as it is; on a terminal without what could drive it.

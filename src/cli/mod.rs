@@ -7,6 +7,7 @@ mod approve;
 mod build;
 mod cancel;
 mod context;
+mod ctrl_c;
 mod desk;
 mod execute;
 mod export;

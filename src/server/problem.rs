@@ -33,7 +33,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     #[serde(skip)]
-    headers: Vec<(&'static str, String)>,
+    headers: Box<[(&'static str, String)]>,
 }
 
 impl Problem {
@@ -46,7 +46,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             hint: None,
-            headers: Vec::new(),
+            headers: Box::default(),
         }
     }
 
@@ -56,7 +56,10 @@ impl Problem {
     }
 
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+        // Few have any, and all are handed around: so it is kept small.
+        let mut headers = self.headers.into_vec();
+        headers.push((name, value.into()));
+        self.headers = headers.into();
         self
     }
 

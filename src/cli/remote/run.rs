@@ -1,6 +1,5 @@
 //! `reenact run --server`: one run on a server, watched from here.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::sync::oneshot;
@@ -8,7 +7,7 @@ use tokio::sync::oneshot;
 use super::refuse_grants;
 use super::report::report;
 use super::watch::{Left, Watcher};
-use crate::cli::execute::cancel_on_ctrl_c;
+use crate::cli::ctrl_c::CtrlC;
 use crate::cli::render::style;
 use crate::cli::run::{Args, read_input};
 use crate::cli::target::{self, Source};
@@ -26,14 +25,14 @@ pub async fn run(args: Args, client: &Client, global: &Global) -> Result<ExitCod
         .map_err(|error| Failure::from(error).context("the input is not what a run takes"))?;
     let target = match Source::of(&args.target) {
         Source::Folder(dir) => upload(client, target::build_folder(&dir)?).await?,
-        Source::File(path) => upload(client, read(&path)?).await?,
+        Source::File(path) => upload(client, target::read_file(&path)?).await?,
         Source::Registered(text) => Target::from(text.as_str()),
     };
 
     // Whoever presses Ctrl-C while the run starts means that run.
     let (started, starts) = oneshot::channel::<String>();
     let canceller = client.clone();
-    let watch = tokio::spawn(cancel_on_ctrl_c(async move {
+    let watch = tokio::spawn(CtrlC::listen().cancels(async move {
         if let Ok(run) = starts.await
             && let Err(error) = canceller.cancel(&run).await
         {
@@ -56,10 +55,6 @@ pub async fn run(args: Args, client: &Client, global: &Global) -> Result<ExitCod
         return Ok(ExitCode::from(exit::PAUSED));
     }
     report(&client.run(&run.id).await?, &args.form, global)
-}
-
-fn read(path: &Path) -> Result<Revision, Failure> {
-    target::read_file(path)
 }
 
 /// Sees to it that the server has the revision, as a draft if it is new there.
