@@ -20,8 +20,8 @@ use crate::service::events::{ApiEvent, Update};
 use crate::service::read::Watch;
 use crate::storage::RunStatus;
 
-/// How often a stream says that it is alive while nothing happens.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// More events than a run can have.
+const MAX_OFFSET: u32 = 10_000_000;
 
 const STREAM: &str = "text/event-stream";
 
@@ -61,7 +61,6 @@ pub struct EventPage {
     get, path = "/runs/{runId}/events", tag = "runs", operation_id = "listEvents",
     params(
         ("runId" = String, Path, description = "Its id, or a beginning of it"), ListEvents,
-        ("Last-Event-ID" = Option<u64>, Header, description = "Only for a stream: the `id` of the last event that was received"),
     ),
     responses(
         (status = 200, content((EventPage = "application/json"), (String = "text/event-stream"))),
@@ -87,7 +86,6 @@ pub async fn of_run(
     params(
         ("agentId" = String, Path),
         ("runId" = String, Path, description = "Its id, or a beginning of it"), ListEvents,
-        ("Last-Event-ID" = Option<u64>, Header, description = "Only for a stream: the `id` of the last event that was received"),
     ),
     responses(
         (status = 200, content((EventPage = "application/json"), (String = "text/event-stream"))),
@@ -112,6 +110,10 @@ async fn events(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = check_limit(query.limit)?;
+    if query.offset > MAX_OFFSET {
+        let detail = format!("`offset` is `{}`, but must be at most {MAX_OFFSET}", query.offset);
+        return Err(Problem::bad_request("bad-query", detail));
+    }
     let service = app.service();
     let row = service.row(run)?;
     if let Some(agent) = agent.filter(|agent| *agent != row.agent) {
@@ -131,7 +133,8 @@ async fn events(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let watch = service.watch(&row.id, last);
-    let alive = KeepAlive::new().interval(HEARTBEAT).text("alive");
+    let heartbeat = Duration::from_millis(app.0.config.heartbeat_ms);
+    let alive = KeepAlive::new().interval(heartbeat).text("alive");
     let mut response = Sse::new(follow(app, watch)).keep_alive(alive).into_response();
     // A proxy that collects answers would hold events back.
     let off = axum::http::HeaderValue::from_static("no");
