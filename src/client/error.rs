@@ -82,7 +82,7 @@ fn hint_of(problem: &Problem) -> Option<String> {
         _ if problem.is("nothing-published") => {
             "`reenact publish AGENT@DIGEST` publishes a revision; AGENT@DIGEST runs any"
         }
-        _ => return problem.hint.clone(),
+        _ => return problem.hint.clone().map(String::from),
     };
     Some(hint.to_owned())
 }

@@ -33,7 +33,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Box<str>>,
     #[serde(skip)]
-    headers: Box<[(&'static str, String)]>,
+    headers: Vec<(&'static str, String)>,
 }
 
 impl Problem {
@@ -46,7 +46,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into().into(),
             hint: None,
-            headers: Box::default(),
+            headers: Vec::new(),
         }
     }
 
@@ -56,10 +56,7 @@ impl Problem {
     }
 
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        // Few have any, and all are handed around: so it is kept small.
-        let mut headers = self.headers.into_vec();
-        headers.push((name, value.into()));
-        self.headers = headers.into();
+        self.headers.push((name, value.into()));
         self
     }
 

@@ -240,13 +240,16 @@ fn ctrl_c_cancels_the_run_on_the_server() {
     home.publishes(&guest("hostile"));
     let server = Server::on(&home);
     let user = User::of(&server.url);
-    let mut running = user.starts(&["run", "hostile", "--input", r#"{"do":"loop"}"#]);
-    running.notes("run ");
-    signal(running.pid(), "INT");
-    let said = running.ends();
-    assert_eq!(said.code, Some(130), "{said:#?}");
-    assert!(said.stderr.contains("cancelling (again to leave at once)"), "{said:#?}");
-    assert_eq!(newest_run(&user)["error"]["code"], "cancelled");
+    // One computes without end, the other waits for longer than anybody does.
+    for (input, sign) in [(r#"{"do":"loop"}"#, "run "), (r#"{"do":"sleep"}"#, " sleep ")] {
+        let mut running = user.starts(&["run", "hostile", "--input", input]);
+        running.notes(sign);
+        signal(running.pid(), "INT");
+        let said = running.ends();
+        assert_eq!(said.code, Some(130), "{said:#?}");
+        assert!(said.stderr.contains("cancelling (again to leave at once)"), "{said:#?}");
+        assert_eq!(newest_run(&user)["error"]["code"], "cancelled");
+    }
 }
 
 #[test]
