@@ -14,6 +14,7 @@ use super::effects::recorder::{Close, RecordError, Recorder};
 use super::effects::system;
 use super::effects::tape::{Halt, Park};
 use super::executor::{Executor, Fault, Prepared, Progress, Ran, Unloaded};
+use super::fork::ForkPlan;
 use super::start::{Journal, NewRun};
 use crate::journal::{Encoded, Entry, Micros, Packer};
 use crate::storage::{self, Appender, Ending, Follower, Storage, StorageError};
@@ -31,6 +32,8 @@ const MAX_PENDING: u64 = 4 << 20;
 pub struct DurableRun {
     appender: Arc<Appender>,
     recorded: Vec<Encoded>,
+    /// Nobody has executed it yet.
+    is_untouched: bool,
     heartbeat: AbortHandle,
 }
 
@@ -54,6 +57,23 @@ impl DurableRun {
         Ok(Self::hold(appender, vec![run.first.clone()]))
     }
 
+    /// As [`DurableRun::create`], for a fork. The follower gets the entries that it
+    /// shares with its parent too.
+    pub async fn create_fork(
+        storage: &Storage,
+        plan: &ForkPlan,
+        follower: Option<Follower>,
+    ) -> Result<Self, StorageError> {
+        let appender = enter(storage, plan, false, follower).await?;
+        Ok(Self::hold(appender, plan.entries.clone()))
+    }
+
+    /// Enters a fork in the list of runs as `pending`: whoever resumes it first goes
+    /// on from its shared entries.
+    pub async fn queue_fork(storage: &Storage, plan: &ForkPlan) -> Result<(), StorageError> {
+        enter(storage, plan, true, None).await.map(drop)
+    }
+
     /// Takes over a run that has not ended and that nobody holds. The follower
     /// gets what is new.
     pub async fn resume(
@@ -71,7 +91,8 @@ impl DurableRun {
     fn hold(appender: Appender, recorded: Vec<Encoded>) -> Self {
         let appender = Arc::new(appender);
         let heartbeat = tokio::spawn(renew(Arc::clone(&appender))).abort_handle();
-        Self { appender, recorded, heartbeat }
+        let is_untouched = appender.is_untouched();
+        Self { appender, recorded, is_untouched, heartbeat }
     }
 
     /// Id of the run.
@@ -88,11 +109,13 @@ impl DurableRun {
     /// has made; time in which the run waited for its turn, or for a machine to come
     /// back, does not count.
     pub fn control(&self) -> Result<(Canceller, Control), Fault> {
-        let limits = Journal::closed(self.recorded[..1.min(self.recorded.len())].to_vec());
-        let limits = limits.started()?.limits;
+        let first = Journal::closed(self.recorded[..1.min(self.recorded.len())].to_vec());
+        let started = first.started()?;
+        let limits = started.limits;
+        let own = usize::try_from(started.shared()).unwrap_or(usize::MAX);
         let now = system::now();
         let began = |entry: &Encoded| serde_json::from_slice::<Entry>(&entry.bytes).ok();
-        let began = self.recorded.get(1).and_then(began).map_or(now, |entry| entry.at);
+        let began = self.recorded.get(own).and_then(began).map_or(now, |entry| entry.at);
         let (canceller, control) = Control::live(began, limits.deadline_ms);
         if let Some(since) = self.appender.idle_since() {
             control.extend(now.saturating_sub(since.max(began)));
@@ -126,7 +149,11 @@ impl DurableRun {
         control: Control,
     ) -> Result<Progress, Fault> {
         let recorder = Box::new(Database::of(&self.appender));
-        let journal = Journal::open(std::mem::take(&mut self.recorded), recorder);
+        let recorded = std::mem::take(&mut self.recorded);
+        let journal = match std::mem::take(&mut self.is_untouched) {
+            true => Journal::untouched(recorded, recorder),
+            false => Journal::open(recorded, recorder),
+        };
         match executor.advance(prepared, journal, Some(tools), control).await {
             Ok(progress) => Ok(progress),
             Err(fault) => Err(self.give_up(fault).await),
@@ -164,6 +191,26 @@ impl Drop for DurableRun {
     fn drop(&mut self) {
         self.heartbeat.abort();
     }
+}
+
+/// Enters a fork in the list of runs, with all of its entries or not at all.
+async fn enter(
+    storage: &Storage,
+    plan: &ForkPlan,
+    pending: bool,
+    follower: Option<Follower>,
+) -> Result<Appender, StorageError> {
+    let row = storage::NewRun {
+        id: plan.started.run.clone(),
+        agent: plan.started.agent.clone(),
+        revision: plan.started.revision,
+        created_at: plan.made_at(),
+        lease_until: if pending { 0 } else { lease_from(system::now()) },
+        pending,
+    };
+    let mut packer = Packer::default();
+    let entries = plan.entries.iter().map(|entry| packer.pack(entry.clone())).collect();
+    storage.create_fork(row, plan.parent(), entries, plan.fuel, follower).await
 }
 
 fn lease_from(now: Micros) -> Micros {

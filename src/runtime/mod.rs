@@ -1,4 +1,4 @@
-//! A run from start to outcome: the executor, the one door, the replay.
+//! A run from start to outcome: the executor, the one door, replays, forks, what-ifs.
 //!
 //! It knows neither how journals and revisions are stored (it is given them)
 //! nor how tools work (it is given those too), nor anything of wasmtime.
@@ -7,6 +7,7 @@ mod control;
 mod durable;
 pub mod effects;
 mod executor;
+mod fork;
 mod outcome;
 mod replay;
 mod start;
@@ -18,5 +19,6 @@ pub use effects::recorder::{Close, Memory, RecordError, Recorder};
 pub use effects::system::{now, run_id};
 pub use effects::tape::{Halt, Park};
 pub use executor::{Executor, Fault, PrepareError, Prepared, Progress, Ran, Unloaded};
+pub use fork::{ForkError, ForkPlan, ForkWish};
 pub use replay::{Replay, Verdict};
 pub use start::{InputError, Journal, NewRun};

@@ -10,7 +10,7 @@ pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS)
 /// The schema version that this program writes.
 pub(super) const NEWEST: i64 = STEPS.len() as i64;
 
-const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3)];
+const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3), M::up(VF)];
 
 /// Times are microseconds since the epoch, digests their 32 bytes, run ids UUIDs.
 ///
@@ -100,6 +100,15 @@ CREATE TABLE approvals (
 const V3: &str = "
 ALTER TABLE runs ADD COLUMN waits TEXT CHECK (waits IN ('approval', 'sleep'));
 ALTER TABLE runs ADD COLUMN wake_at INTEGER NOT NULL DEFAULT 0;
+";
+
+/// `runs.parent` is the run that a fork shares its beginning with, up to the entry
+/// `parent_at` of its journal. The parent need not be here.
+const VF: &str = "
+ALTER TABLE runs ADD COLUMN parent TEXT;
+ALTER TABLE runs ADD COLUMN parent_at INTEGER
+    CHECK ((parent IS NULL) = (parent_at IS NULL));
+CREATE INDEX runs_by_parent ON runs (parent, created_at, id) WHERE parent IS NOT NULL;
 ";
 
 #[cfg(test)]

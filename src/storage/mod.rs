@@ -14,6 +14,7 @@ mod appender;
 mod approvals;
 mod entries;
 mod error;
+mod forks;
 mod migrations;
 mod open;
 mod runs;
@@ -33,7 +34,7 @@ pub use appender::{Appender, Ending, Follower, follower};
 pub use approvals::ApprovalRow;
 use error::Failure;
 pub use error::StorageError;
-pub use runs::{NewRun, RunFilter, RunRow, RunStatus, Waits};
+pub use runs::{NewRun, Parent, RunFilter, RunRow, RunStatus, Waits};
 use writer::{Job, Queue};
 
 /// Connections for reading that are kept when nobody uses them: as many as read

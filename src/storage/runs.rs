@@ -80,6 +80,16 @@ pub struct RunRow {
     pub waits: Option<Waits>,
     /// When it has to go on at the latest, if it waits.
     pub wake_at: Micros,
+    /// Whose beginning it shares, if it is a fork.
+    pub parent: Option<Parent>,
+}
+
+/// The run that a fork comes from, which need not be in this database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    pub run: String,
+    /// Number of the last entry that is shared, in the parent's journal.
+    pub at: u64,
 }
 
 /// Which runs to list.
@@ -111,11 +121,10 @@ impl Storage {
         let first = first.into();
         let (id, entry) = (run.id.clone(), first.entry.clone());
         let key = self.write(move |db| insert(db, &run, &first)).await?;
-        let idle_since = None;
         if let Some(follower) = &follower {
             follower(&entry);
         }
-        Ok(Appender::new(self.clone(), Taken { key, epoch: FIRST_EPOCH, idle_since }, id, follower))
+        Ok(Appender::new(self.clone(), Taken::created(key), id, follower))
     }
 
     /// Goes on with a run that has not ended and whose lease ran out before `now`; it is
@@ -165,9 +174,9 @@ impl Storage {
     }
 }
 
-const FIRST_EPOCH: i64 = 1;
+pub(super) const FIRST_EPOCH: i64 = 1;
 
-fn insert(db: &Connection, run: &NewRun, stored: &Stored) -> Result<i64, Failure> {
+pub(super) fn insert(db: &Connection, run: &NewRun, stored: &Stored) -> Result<i64, Failure> {
     let first = &stored.entry;
     if first.seq != 0 {
         let (run, found) = (run.id.clone(), first.seq);
@@ -204,6 +213,14 @@ pub(super) struct Taken {
     pub(super) epoch: i64,
     /// Since when no process had it, though it waited for nothing.
     pub(super) idle_since: Option<Micros>,
+    /// No process has gone on with it before.
+    pub(super) is_untouched: bool,
+}
+
+impl Taken {
+    pub(super) fn created(key: i64) -> Self {
+        Self { key, epoch: FIRST_EPOCH, idle_since: None, is_untouched: true }
+    }
 }
 
 fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<Taken, Failure> {
@@ -223,7 +240,8 @@ fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<Taken,
         )?
         .query_row(params![run, until], |taken| Ok((taken.get(0)?, taken.get(1)?)))?;
     let idle_since = row.waits.is_none().then_some(row.updated_at);
-    Ok(Taken { key: taken.0, epoch: taken.1, idle_since })
+    let is_untouched = status == RunStatus::Pending;
+    Ok(Taken { key: taken.0, epoch: taken.1, idle_since, is_untouched })
 }
 
 /// Builds the statement from the parts that the filter has, so that each
@@ -256,10 +274,14 @@ fn list(db: &Connection, filter: &RunFilter) -> Result<Vec<RunRow>, Failure> {
     select(db, &format!("{start}{condition} ORDER BY created_at DESC, id DESC LIMIT ?"), &values)
 }
 
-fn select(db: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<Vec<RunRow>, Failure> {
+pub(super) fn select(
+    db: &Connection,
+    rest: &str,
+    values: &[&dyn ToSql],
+) -> Result<Vec<RunRow>, Failure> {
     let mut rows = db.prepare_cached(&format!(
         "SELECT id, agent, revision, status, code, created_at, updated_at, entries, fuel, head,
-                lease_until, waits, wake_at FROM runs {rest}"
+                lease_until, waits, wake_at, parent, parent_at FROM runs {rest}"
     ))?;
     Ok(rows.query_map(values, read_row)?.collect::<Result<_, _>>()?)
 }
@@ -279,6 +301,10 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         lease_until: row.get("lease_until")?,
         waits: row.get("waits")?,
         wake_at: row.get("wake_at")?,
+        parent: match row.get("parent")? {
+            Some(run) => Some(Parent { run, at: row.get("parent_at")? }),
+            None => None,
+        },
     })
 }
 
