@@ -11,6 +11,7 @@ mod fork;
 mod outcome;
 mod replay;
 mod start;
+mod what_if;
 
 pub use control::{Canceller, Control, Due, Interrupt};
 pub use durable::DurableRun;
@@ -22,3 +23,4 @@ pub use executor::{Executor, Fault, PrepareError, Prepared, Progress, Ran, Unloa
 pub use fork::{ForkError, ForkPlan, ForkWish};
 pub use replay::{Replay, Verdict};
 pub use start::{InputError, Journal, NewRun};
+pub use what_if::{CallChange, Stop, WhatIf, WhatIfError};
