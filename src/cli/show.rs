@@ -11,6 +11,7 @@ use super::render::table::pairs;
 use super::render::{style, text};
 use super::{Failure, Global, say, say_json};
 use crate::journal::{Content, Outcome};
+use crate::storage::RunRow;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,6 +33,8 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     if args.json {
         let mut document = recorded.document();
         document["entryList"] = value_of(&recorded.entries);
+        let forks = context.storage.forks_of(&row.id)?;
+        document["forks"] = forks.iter().map(|fork| fork.id.clone()).collect();
         say_json(&document)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -56,6 +59,18 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         ("engine", format!("wasmtime {}, {}", started.engine.wasmtime, started.engine.arch)),
         ("journal", format!("{}, {}", entries(&recorded), recorded.head)),
     ];
+    if let Some(fork) = &started.fork {
+        let set = if fork.set_result { ", whose result was set by hand" } else { "" };
+        rows.push(("forked from", format!("{} at entry {}{set}", fork.run, fork.at)));
+    }
+    let forks = context.storage.forks_of(&row.id)?;
+    if !forks.is_empty() {
+        let fork = |fork: &RunRow| {
+            let at = fork.parent.as_ref().map_or(0, |parent| parent.at);
+            format!("{} at entry {at}: {}", fork.id, status(fork))
+        };
+        rows.push(("forks", forks.iter().map(fork).collect::<Vec<_>>().join("\n")));
+    }
     if recorded.ended().is_none() {
         rows.push(("", "the run has not ended: this is what is durable of it".to_owned()));
     }
