@@ -1,0 +1,1 @@
+//! What another revision would have done in a recorded run.
