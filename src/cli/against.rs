@@ -12,7 +12,7 @@ use super::render::run::Recorded;
 use super::render::what_if::Report;
 use super::render::{style, text};
 use super::replay::{all_rows, open_file, progress};
-use super::{Failure, Global, exit, note, say, say_json, target};
+use super::{Failure, Global, exit, say, say_json, target};
 use crate::journal::Encoded;
 use crate::revision::Revision;
 use crate::runtime::{Executor, Prepared};
@@ -118,9 +118,6 @@ impl Against<'_> {
             say_json(&report.document())?;
         } else {
             say(report.describe());
-        }
-        if !self.json && !report.is_same() {
-            note("nothing was called and nothing is kept: `reenact fork` goes on for real");
         }
         Ok(code(report.is_same()))
     }

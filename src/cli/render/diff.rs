@@ -129,11 +129,11 @@ pub fn texts(expected: &str, found: &str) -> String {
 }
 
 fn removed(line: &str, other: &str) -> String {
-    format!("{} {}", style::bad("-"), window(line, other))
+    format!("{} {}", style::bad("-"), window(line, other)).trim_end().to_owned()
 }
 
 fn added(line: &str, other: &str) -> String {
-    format!("{} {}", style::good("+"), window(line, other))
+    format!("{} {}", style::good("+"), window(line, other)).trim_end().to_owned()
 }
 
 /// The part of a long line in which it differs from the other one.

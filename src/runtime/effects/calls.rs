@@ -132,6 +132,7 @@ impl Effects {
         waiting: &mut Waiting,
     ) -> Result<(), Stopped> {
         let limit = self.started.limits.argument_bytes;
+        let since = self.now();
         for (call, request) in (waiting.first..).zip(calls) {
             if waiting.open(call).is_none() {
                 continue;
@@ -139,7 +140,8 @@ impl Effects {
             let arguments = recorded_arguments(&request.arguments, limit);
             let called = ToolCalled { call, name: clip(&request.name), arguments };
             let answered = self.tape.departed().and_then(|transcript| transcript.answer(&called));
-            if let Some(answered) = answered {
+            if let Some((answered, took)) = answered {
+                self.tape.advance_to(since.saturating_add(took));
                 self.put(fuel, Body::ToolAnswered(answered.clone()))?;
                 waiting.set(answered);
             }

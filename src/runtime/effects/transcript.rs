@@ -1,14 +1,15 @@
 //! A record made anew: its entries as another run or another revision makes them,
 //! in memory. What a fork begins with, and what a what-if finds.
 //!
-//! A what-if goes on where it departs from its record. Then time stands still, but
-//! for sleeps, which are not slept; and calls are answered by the answers of the
-//! record that the guest has not had yet.
+//! A what-if goes on where it departs from its record. Then calls are answered by the
+//! answers of the record that the guest has not had yet. Time passes by as much as
+//! these took, and by sleeps, but nothing is waited for.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::decide::Divergence;
-use crate::journal::{Body, Encoded, Entry, ToolAnswered, ToolCalled};
+use crate::journal::{Body, Encoded, Entry, Micros, ToolAnswered, ToolCalled};
 
 /// Takes the entries as they are made. Its clones share them.
 #[derive(Debug, Clone)]
@@ -28,6 +29,7 @@ struct State {
 struct Unused {
     called: ToolCalled,
     answered: ToolAnswered,
+    took: Micros,
 }
 
 /// What was written.
@@ -86,16 +88,17 @@ impl Transcript {
         Ok(())
     }
 
-    /// The first answer of the record to this call that was not given yet.
-    pub(super) fn answer(&self, called: &ToolCalled) -> Option<ToolAnswered> {
+    /// The first answer of the record to this call that was not given yet, and how
+    /// long it took.
+    pub(super) fn answer(&self, called: &ToolCalled) -> Option<(ToolAnswered, Micros)> {
         let mut state = self.lock();
         let arguments = called.arguments.in_order();
         let index = state.unused.iter().position(|unused| {
             let known = &unused.called;
             known.name == called.name && known.arguments.in_order() == arguments
         })?;
-        let answered = state.unused.remove(index).answered;
-        Some(ToolAnswered { call: called.call, ..answered })
+        let Unused { answered, took, .. } = state.unused.remove(index);
+        Some((ToolAnswered { call: called.call, ..answered }, took))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -106,17 +109,18 @@ impl Transcript {
 /// The answers from `position` on, in the order of their calls.
 fn unused(record: &[(Entry, Encoded)], position: usize) -> Vec<Unused> {
     let calls = record.iter().filter_map(|(entry, _)| match &entry.body {
-        Body::ToolCalled(called) => Some(called),
+        Body::ToolCalled(called) => Some((entry.at, called)),
         _ => None,
     });
     let answers = record[position..].iter().filter_map(|(entry, _)| match &entry.body {
-        Body::ToolAnswered(answered) => Some(answered),
+        Body::ToolAnswered(answered) => Some((answered.call, (entry.at, answered))),
         _ => None,
     });
-    let answers: Vec<&ToolAnswered> = answers.collect();
-    let unused = calls.filter_map(|called| {
-        let answered = answers.iter().find(|answered| answered.call == called.call)?;
-        Some(Unused { called: called.clone(), answered: (*answered).clone() })
+    let answers: HashMap<u64, (Micros, &ToolAnswered)> = answers.collect();
+    let unused = calls.filter_map(|(since, called)| {
+        let (at, answered) = *answers.get(&called.call)?;
+        let took = at.saturating_sub(since);
+        Some(Unused { called: called.clone(), answered: answered.clone(), took })
     });
     unused.collect()
 }
