@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::library::Library;
 use crate::support::{Home, Lab, Record, Start, guest, put, resealed};
-use crate::{approvals, hosts, wat};
+use crate::{approvals, golden, hosts, wat};
 
 /// What a parent and its forks have in common.
 struct Story {
@@ -765,4 +765,19 @@ async fn every_tool_of_another_revision_can_be_a_new_one() {
     let plan = story.plans(&story.revision, &parent.journal, at(0), &tools).await.unwrap();
     let fork = story.goes_on(&plan, tools).await;
     assert_eq!((&fork.json()["answers"], library.asked().len()), (&json!(1), 1));
+}
+
+/// What an older version recorded is shared as well.
+#[tokio::test]
+async fn golden_journals_are_forked_at_every_entry() {
+    let story = Story::of(golden::revision(), json!({}));
+    for (name, journal) in golden::journals() {
+        let tools = story.start(Library::new()).tools();
+        for seq in 0..journal.len() as u64 - 1 {
+            let plan = story.plans(&story.revision, &journal, at(seq), &tools).await;
+            let plan = plan.unwrap_or_else(|error| panic!("{name} at {seq}: {error}"));
+            let replay = story.lab.replay_entries(&story.revision, plan.entries.clone()).await;
+            assert!(replay.is_proof() && replay.other_engine.is_none(), "{name} at {seq}");
+        }
+    }
 }

@@ -14,9 +14,9 @@ use reenact::revision::{Revision, seal};
 use reenact::runtime::{CallChange, Found, Stop, WhatIf, WhatIfError};
 use serde_json::{Value, json};
 
-use crate::hosts;
 use crate::library::Library;
 use crate::support::{Home, Lab, Record, guest, offline, put, resealed};
+use crate::{golden, hosts};
 
 /// The research agent with something else in its `config`.
 fn research_with(key: &str, value: Value) -> Arc<Revision> {
@@ -110,7 +110,7 @@ async fn an_answer_is_given_once() {
     let three = run(3).provider("files", Library::new()).ends().await;
     // The record of two calls, with the input of the run that made three.
     let mut entries = record.entries();
-    entries[0] = three.entries()[0].clone();
+    entries[0] = Entry { at: entries[0].at, ..three.entries()[0].clone() };
     let report = what_if(&lab, &guest("hostile"), &rechained(&entries)).await;
     assert_eq!((report.stop.clone(), report.unanswered().len()), (Stop::Unanswered, 1));
     assert_eq!(report.divergence.as_ref().unwrap().index, 5, "where the record ends the run");
@@ -303,7 +303,7 @@ fn a_replay_against_another_revision_tells_where_it_departs_and_what_follows() {
 fn every_run_of_an_agent_is_held_against_another_revision() {
     let story = Story::begins();
     story.home.publishes(&guest("minimal"));
-    story.home.ok(&["run", "minimal", "--input", "\"Ada\"", "--json"]);
+    story.home.ok(&["run", "minimal", "--input", r#"{"name":"Ada"}"#, "--json"]);
     let said = story.home.says(&["replay", "--all", "--against", &story.narrow]);
     assert_eq!(said.code, Some(4), "{said:#?}");
     assert!(said.stdout.contains("0 of 1 run is the same"), "{said:#?}");
@@ -455,4 +455,15 @@ async fn an_agent_is_held_against_the_runs_of_another_one() {
     let ported = Arc::new(Revision::open(bytes).unwrap());
     let report = what_if(&lab, &ported, &record.journal).await;
     assert!(report.divergence.is_none() && report.keeps_its_word());
+}
+
+/// Journals of every format, of runs that ended in every way.
+#[tokio::test]
+async fn every_golden_journal_can_be_asked_about() {
+    let (lab, revision) = (Lab::new(), golden::revision());
+    for (name, journal) in golden::journals() {
+        let report = what_if(&lab, &revision, &journal).await;
+        assert!(report.divergence.is_none(), "{name}: {:#?}", report.divergence);
+        assert!(report.keeps_its_word(), "{name}");
+    }
 }
