@@ -17,7 +17,7 @@ use crate::runtime::{ForkError, ForkWish};
 #[command(after_help = "\
 The new run has the parent's input, seed and times up to entry SEQ, and does none of it again: what
 was answered stays answered. A call that had no answer by then is made, by the new run. From there
-on all is live. `reenact show RUN --json` lists the entries with their numbers.
+on all is live. `reenact show RUN` tells the numbers of the entries.
 
 Examples:
   reenact fork 0193c1f2 --at 7 --grant files=docs

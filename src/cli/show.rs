@@ -25,6 +25,9 @@ pub struct Args {
     json: bool,
 }
 
+/// Width of the column for the numbers of entries, which `reenact fork --at` takes.
+const NUMBER: usize = 5;
+
 pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     let row = context.storage.run_by_prefix(&args.run)?;
@@ -76,9 +79,14 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     }
     say(pairs(rows));
     say(format!("\n{}", style::strong("events")));
-    let mut lines = Lines::new(width);
-    for line in recorded.entries.iter().filter_map(|entry| lines.line(entry)) {
-        say(line);
+    let mut lines = Lines::new(width.map(|width| width.saturating_sub(NUMBER + 1)));
+    for entry in &recorded.entries {
+        let Some(line) = lines.line(entry) else { continue };
+        let (parting, line) = line.rsplit_once('\n').unwrap_or(("", &line));
+        if !parting.is_empty() {
+            say(parting);
+        }
+        say(format!("{} {line}", style::dim(format!("{:NUMBER$}", entry.seq))));
     }
     for pending in pending(&recorded.entries) {
         say(desk::ask(&pending.question(&row.id)));

@@ -85,7 +85,9 @@ impl ForkError {
     /// What the reader can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoSuchEntry { run, .. } => Some(format!("`reenact show {run}` lists its events")),
+            Self::NoSuchEntry { run, .. } => {
+                Some(format!("`reenact show {run}` tells the numbers of its entries"))
+            }
             Self::AtTheEnd { at, .. } => {
                 Some(format!("the last entry that can be shared is {}", at.saturating_sub(1)))
             }

@@ -329,7 +329,7 @@ async fn what_cannot_be_shared_is_refused() {
 
     let (error, hint) = says(&story.refuses(&parent.journal, at(40)).await);
     assert_eq!(error, format!("run {run} has no entry 40: its journal goes up to entry {end}"));
-    assert_eq!(hint, format!("`reenact show {run}` lists its events"));
+    assert_eq!(hint, format!("`reenact show {run}` tells the numbers of its entries"));
     let (error, _) = says(&story.refuses(&parent.journal, at(u64::MAX)).await);
     assert!(error.contains("has no entry"), "{error}");
 
@@ -650,6 +650,8 @@ fn a_run_is_forked_shown_exported_and_replayed() {
 
     let shown = home.ok(&["show", fork]);
     assert!(shown.contains(&format!("forked from  {run} at entry 2")), "{shown}");
+    let numbered = |line: &str| line.starts_with("    2 ") && line.contains("files.list");
+    assert!(shown.lines().any(numbered) && shown.contains(&parting), "{shown}");
     assert!(home.ok(&["show", &run]).contains(&format!("{fork} at entry 2: done")));
     let document = home.json(&["show", fork, "--json"]);
     let parent = home.json(&["show", &run, "--json"]);
