@@ -184,8 +184,8 @@ fn started_again(begun: &Started, prepared: &Prepared) -> Result<Started, InputE
         false => begun.limits,
     };
     let tools = begun.tools.iter().filter(|tool| !is_other || manifest.asks_for(&tool.name));
+    // The format stays that of the record: it decides how much is said of an error.
     Ok(Started {
-        format: FORMAT,
         agent: manifest.name.to_string(),
         revision: prepared.revision.digest,
         input: prepared.check_input(begun.input.as_str(), &limits)?,

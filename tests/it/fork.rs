@@ -775,8 +775,11 @@ async fn golden_journals_are_forked_at_every_entry() {
     let story = Story::of(golden::revision(), json!({}));
     for (name, journal) in golden::journals() {
         let tools = story.start(Library::new()).tools();
+        let limits = Journal::closed(journal.clone()).started().unwrap().limits;
+        let prepared = story.lab.prepare(&story.revision);
         for seq in 0..journal.len() as u64 - 1 {
-            let plan = story.plans(&story.revision, &journal, at(seq), &tools).await;
+            let executor = &story.lab.executor;
+            let plan = executor.plan_fork(&prepared, &journal, at(seq), limits, &tools).await;
             let plan = plan.unwrap_or_else(|error| panic!("{name} at {seq}: {error}"));
             let replay = story.lab.replay_entries(&story.revision, plan.entries.clone()).await;
             assert!(replay.is_proof() && replay.other_engine.is_none(), "{name} at {seq}");
