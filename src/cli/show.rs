@@ -10,7 +10,7 @@ use super::render::run::{Recorded, explain, sources, status, value_of};
 use super::render::table::pairs;
 use super::render::{style, text};
 use super::{Failure, Global, say, say_json};
-use crate::journal::{Content, Outcome};
+use crate::journal::{Content, Fork, Outcome};
 use crate::storage::RunRow;
 
 #[derive(Debug, clap::Args)]
@@ -64,7 +64,8 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     ];
     if let Some(fork) = &started.fork {
         let set = if fork.set_result { ", whose result was set by hand" } else { "" };
-        rows.push(("forked from", format!("{} at entry {}{set}", fork.run, fork.at)));
+        let other = if is_other(&context, fork) { ", which is another one here" } else { "" };
+        rows.push(("forked from", format!("{} at entry {}{set}{other}", fork.run, fork.at)));
     }
     let forks = context.storage.forks_of(&row.id)?;
     if !forks.is_empty() {
@@ -115,6 +116,12 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         global.again(&format!("replay {}", row.id))
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the parent is in this home, and its journal is not the one that was shared.
+fn is_other(context: &Context, fork: &Fork) -> bool {
+    let parent = context.storage.entries_from(&fork.run, fork.at, 1);
+    parent.is_ok_and(|entries| entries.first().is_none_or(|entry| entry.hash != fork.head))
 }
 
 fn entries(recorded: &Recorded) -> String {

@@ -16,8 +16,8 @@ use super::effects::transcript::Transcript;
 use super::executor::{Executor, Fault, Prepared};
 use super::start::{InputError, Journal};
 use crate::journal::{
-    Action, Answer, Body, Damage, Encoded, Entry, FORMAT, Fork, GrantedTool, Micros, Rule, Started,
-    ToolAnswered, ToolOutput, verify_all,
+    Action, Answer, Body, Damage, Encoded, Entry, FORMAT, Fork, GrantedTool, Micros, OLDEST_FORMAT,
+    Rule, Started, ToolAnswered, ToolOutput, verify_all,
 };
 use crate::json::Json;
 use crate::revision::{Digest, Limits};
@@ -100,7 +100,7 @@ impl ForkError {
             }),
             Self::Diverged { divergence, .. } => Some(match divergence.index {
                 0 => "fork without `--revision`".to_owned(),
-                index => format!("a fork at entry {} or before shares less", index - 1),
+                index => format!("up to entry {0} it does the same: `--at {0}`", index - 1),
             }),
             _ => None,
         }
@@ -126,6 +126,9 @@ impl Executor {
         let Some(Entry { body: Body::Started(begun), .. }) = entries.first() else {
             return Err(ForkError::Fault(Fault::NoStart));
         };
+        if !(OLDEST_FORMAT..=FORMAT).contains(&begun.format) {
+            return Err(ForkError::Fault(Fault::Format(begun.format)));
+        }
         let agent = prepared.revision.manifest.name.to_string();
         let revision = prepared.revision.digest;
         if agent != begun.agent {
@@ -177,7 +180,7 @@ impl Executor {
         let journal = Journal::retold(started, record, transcript.clone(), precision);
         match self.execute(prepared, journal, None, Control::none()).await {
             // It always comes to this: a record without an end cannot be executed to one.
-            Err(Fault::Journal(Halt::JournalOver)) => Ok(transcript.written().entries),
+            Err(Fault::Journal(Halt::JournalOver)) => Ok(transcript.take().entries),
             Err(Fault::Journal(Halt::Diverged(divergence))) => {
                 Err(ForkError::Diverged { run, revision, divergence })
             }

@@ -106,6 +106,9 @@ impl WhatIf {
     /// Whether the calls are the same, in the same order. Where the record stops before
     /// its run ended, further ones are not known to be others.
     pub fn has_same_calls(&self) -> bool {
+        if self.divergence.is_none() {
+            return true;
+        }
         let (recorded, mut found) = (calls(&self.recorded), calls(&self.found));
         if self.recorded_end().is_none() {
             found.truncate(recorded.len());
@@ -170,7 +173,7 @@ impl Executor {
             Err(Fault::Journal(Halt::JournalOver)) => Stop::RecordOver,
             Err(fault) => return Err(fault.into()),
         };
-        let written = transcript.written();
+        let written = transcript.take();
         let found = written.entries.into_iter().map(|(entry, _)| entry).collect();
         Ok(WhatIf { recorded, found, divergence: written.departure, stop })
     }

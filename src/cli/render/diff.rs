@@ -13,7 +13,7 @@ const MAX_LINES: usize = 40;
 /// Characters of a value, or of one line of a text, that are shown.
 const WIDTH: usize = 160;
 /// Lines that are compared one by one. Texts with more are compared as a whole.
-const MAX_COMPARED: usize = 20_000;
+const MAX_COMPARED: usize = 5_000;
 
 /// A place in a JSON value where two of them differ.
 #[derive(Debug, Clone, PartialEq)]

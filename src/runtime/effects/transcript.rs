@@ -5,11 +5,12 @@
 //! answers of the record that the guest has not had yet. Time passes by as much as
 //! these took, and by sleeps, but nothing is waited for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::decide::Divergence;
 use crate::journal::{Body, Encoded, Entry, Micros, ToolAnswered, ToolCalled};
+use crate::revision::Digest;
 
 /// Takes the entries as they are made. Its clones share them.
 #[derive(Debug, Clone)]
@@ -21,15 +22,19 @@ struct State {
     may_depart: bool,
     departure: Option<Box<Divergence>>,
     entries: Vec<(Entry, Encoded)>,
-    unused: Vec<Unused>,
+    unused: Answers,
 }
 
-/// An answer of the record that the guest has not had.
-#[derive(Debug)]
-struct Unused {
-    called: ToolCalled,
-    answered: ToolAnswered,
-    took: Micros,
+/// Answers of the record that the guest has not had, and how long each took. Of the
+/// same call they come in the order in which it was made.
+type Answers = HashMap<Key, VecDeque<(ToolAnswered, Micros)>>;
+
+/// What calls are told apart by: the name of the tool, and a digest of the arguments
+/// that is the same for the same JSON.
+type Key = (String, Digest);
+
+fn key(called: &ToolCalled) -> Key {
+    (called.name.clone(), Digest::of(called.arguments.in_order().as_str().as_bytes()))
 }
 
 /// What was written.
@@ -52,14 +57,15 @@ impl Transcript {
     }
 
     fn new(may_depart: bool) -> Self {
-        let (departure, entries, unused) = (None, Vec::new(), Vec::new());
+        let (departure, entries, unused) = (None, Vec::new(), Answers::new());
         Self(Arc::new(Mutex::new(State { may_depart, departure, entries, unused })))
     }
 
-    /// What has been written so far.
-    pub fn written(&self) -> Written {
-        let state = self.lock();
-        Written { entries: state.entries.clone(), departure: state.departure.clone() }
+    /// Takes what has been written.
+    pub fn take(&self) -> Written {
+        let mut state = self.lock();
+        let entries = std::mem::take(&mut state.entries);
+        Written { entries, departure: state.departure.take() }
     }
 
     /// Whether the guest goes its own way.
@@ -91,13 +97,7 @@ impl Transcript {
     /// The first answer of the record to this call that was not given yet, and how
     /// long it took.
     pub(super) fn answer(&self, called: &ToolCalled) -> Option<(ToolAnswered, Micros)> {
-        let mut state = self.lock();
-        let arguments = called.arguments.in_order();
-        let index = state.unused.iter().position(|unused| {
-            let known = &unused.called;
-            known.name == called.name && known.arguments.in_order() == arguments
-        })?;
-        let Unused { answered, took, .. } = state.unused.remove(index);
+        let (answered, took) = self.lock().unused.get_mut(&key(called))?.pop_front()?;
         Some((ToolAnswered { call: called.call, ..answered }, took))
     }
 
@@ -106,21 +106,19 @@ impl Transcript {
     }
 }
 
-/// The answers from `position` on, in the order of their calls.
-fn unused(record: &[(Entry, Encoded)], position: usize) -> Vec<Unused> {
-    let calls = record.iter().filter_map(|(entry, _)| match &entry.body {
-        Body::ToolCalled(called) => Some((entry.at, called)),
-        _ => None,
-    });
-    let answers = record[position..].iter().filter_map(|(entry, _)| match &entry.body {
+/// The answers from `position` on.
+fn unused(record: &[(Entry, Encoded)], position: usize) -> Answers {
+    let later = record[position..].iter().filter_map(|(entry, _)| match &entry.body {
         Body::ToolAnswered(answered) => Some((answered.call, (entry.at, answered))),
         _ => None,
     });
-    let answers: HashMap<u64, (Micros, &ToolAnswered)> = answers.collect();
-    let unused = calls.filter_map(|(since, called)| {
-        let (at, answered) = *answers.get(&called.call)?;
-        let took = at.saturating_sub(since);
-        Some(Unused { called: called.clone(), answered: answered.clone(), took })
-    });
-    unused.collect()
+    let later: HashMap<u64, (Micros, &ToolAnswered)> = later.collect();
+    let mut unused = Answers::new();
+    for (entry, _) in record {
+        let Body::ToolCalled(called) = &entry.body else { continue };
+        let Some((at, answered)) = later.get(&called.call) else { continue };
+        let took = at.saturating_sub(entry.at);
+        unused.entry(key(called)).or_default().push_back(((*answered).clone(), took));
+    }
+    unused
 }
