@@ -102,6 +102,10 @@ impl Report {
     /// What the other revision did from the divergence on, one entry a line.
     fn followed(&self) -> String {
         let what_if = &self.what_if;
+        if let [Entry { body: Body::Ended(_), .. }] = what_if.followed() {
+            // It only ended, and how, its result tells.
+            return String::new();
+        }
         let mut lines = Lines::new(Some(WIDTH));
         let from = what_if.found.len() - what_if.followed().len();
         for entry in &what_if.found[..from] {
@@ -165,8 +169,7 @@ impl Report {
             (None, None) => "neither has one".to_owned(),
             (None, Some(found)) => format!("the record has none; {}", end_of(found)),
             (Some(recorded), None) => format!("none; recorded: {}", end_of(recorded)),
-            (Some(recorded), Some(found)) if what_if.has_same_result() == Some(true) => {
-                let _ = recorded;
+            (Some(_), Some(found)) if what_if.has_same_result() == Some(true) => {
                 format!("the same: {}", end_of(found))
             }
             (Some(recorded), Some(found)) => compare_results(&recorded.outcome, &found.outcome),
@@ -222,6 +225,13 @@ pub fn describe_divergence(divergence: &Divergence) -> String {
         ("expected", headline(expected).unwrap_or_else(|| "the end of the journal".to_owned())),
         ("found", headline(found).unwrap_or_else(|| waiting(divergence))),
     ];
+    if let (Some(Body::Ended(_)), Some(Body::Ended(_))) = (expected, found) {
+        // In what they differ is told with their results.
+        if rows[0].1 == rows[1].1 {
+            rows[1].1 += ", with another result";
+        }
+        return pairs(rows);
+    }
     if let (Some(expected), Some(found)) = (expected, found) {
         let changes = entry_changes(expected, found);
         if !changes.is_empty() {
