@@ -24,6 +24,7 @@ use reenact::tools::{
 use serde_json::{Value, json};
 
 use crate::library::Library;
+use crate::scripted_model::{ScriptedModel, text};
 use crate::support::{Home, Lab, Record, Start, guest, put, resealed};
 use crate::{approvals, golden, hosts, wat};
 
@@ -785,4 +786,24 @@ async fn golden_journals_are_forked_at_every_entry() {
             assert!(replay.is_proof() && replay.other_engine.is_none(), "{name} at {seq}");
         }
     }
+}
+
+/// What if the model had said something else?
+#[tokio::test]
+async fn a_models_answer_is_set_by_hand() {
+    let story = Story::of(guest("prompt"), json!({ "question": "What is fuel?" }));
+    let script = || [text("- Guess"), text("It is wood.")];
+    let start = || {
+        let providers = ScriptedModel::new(script()).alone();
+        story.lab.run(&story.revision, story.input.clone()).providers(providers)
+    };
+    let parent = start().ends().await;
+    let document = |record: &Record| format!("{:?}", record.ran.ended.outcome);
+    assert!(document(&parent).contains("It is wood."));
+    let wish = with_result(last_answer(&parent), text("It is counted."));
+    let model = ScriptedModel::new([]);
+    let nobody = story.lab.run(&story.revision, story.input.clone()).providers(model.alone());
+    let fork = story.forks(&parent.journal, wish, nobody).await;
+    assert!(document(&fork).contains("It is counted."), "{}", document(&fork));
+    assert!(model.asked().is_empty());
 }

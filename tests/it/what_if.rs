@@ -15,6 +15,7 @@ use reenact::runtime::{CallChange, Found, Stop, WhatIf, WhatIfError};
 use serde_json::{Value, json};
 
 use crate::library::Library;
+use crate::scripted_model::{ScriptedModel, calls, text};
 use crate::support::{Home, Lab, Record, guest, offline, put, resealed};
 use crate::{golden, hosts};
 
@@ -466,4 +467,40 @@ async fn every_golden_journal_can_be_asked_about() {
         assert!(report.divergence.is_none(), "{name}: {:#?}", report.divergence);
         assert!(report.keeps_its_word(), "{name}");
     }
+}
+
+/// An agent without code, asked by a test with no model at hand.
+async fn asked_a_model(lab: &Lab) -> Record {
+    let script = [
+        text("- Search for fuel"),
+        calls("I search.", [("files.search", json!({ "query": "fuel" }))]),
+        text("# Fuel\n\nIt is counted."),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("fuel.md"), "Fuel is counted.\n").unwrap();
+    let providers = ScriptedModel::new(script).with_files(folder.path());
+    let start = lab.run(&guest("prompt"), json!({ "question": "What is fuel?" }));
+    start.providers(providers).ends().await
+}
+
+#[tokio::test]
+async fn a_recorded_model_answers() {
+    let lab = Lab::new();
+    let record = asked_a_model(&lab).await;
+    let report = what_if(&lab, &guest("prompt"), &record.journal).await;
+    assert!(report.divergence.is_none() && report.keeps_its_word());
+    // Other turns than it took are no other behaviour.
+    let patient =
+        resealed(&guest("prompt"), |m| drop(m.config.insert("max_turns".into(), json!(9))));
+    assert!(what_if(&lab, &patient, &record.journal).await.keeps_its_word());
+
+    // What a model would say to another prompt, nobody knows.
+    let other = resealed(&guest("prompt"), |m| {
+        m.config.insert("goal".into(), json!("Guess what {{question}} means."));
+    });
+    let report = what_if(&lab, &other, &record.journal).await;
+    assert_eq!((&report.stop, report.unanswered().len()), (&Stop::Unanswered, 1));
+    assert!(!report.has_same_calls());
+    let asked = report.unanswered()[0].arguments.to_string();
+    assert!(asked.contains("Guess what What is fuel? means."), "{asked}");
 }
