@@ -28,6 +28,9 @@ pub struct Args {
 /// Width of the column for the numbers of entries, which `reenact fork --at` takes.
 const NUMBER: usize = 5;
 
+/// Forks of a run that are listed with it.
+const MAX_FORKS: usize = 20;
+
 pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     let row = context.storage.run_by_prefix(&args.run)?;
@@ -36,7 +39,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     if args.json {
         let mut document = recorded.document();
         document["entryList"] = value_of(&recorded.entries);
-        let forks = context.storage.forks_of(&row.id)?;
+        let forks = context.storage.forks_of(&row.id, u32::MAX)?;
         document["forks"] = forks.iter().map(|fork| fork.id.clone()).collect();
         say_json(&document)?;
         return Ok(ExitCode::SUCCESS);
@@ -67,13 +70,17 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         let other = if is_other(&context, fork) { ", which is another one here" } else { "" };
         rows.push(("forked from", format!("{} at entry {}{set}{other}", fork.run, fork.at)));
     }
-    let forks = context.storage.forks_of(&row.id)?;
+    let mut forks = context.storage.forks_of(&row.id, MAX_FORKS as u32 + 1)?;
     if !forks.is_empty() {
+        let are_more = forks.len() > MAX_FORKS;
+        forks.truncate(MAX_FORKS);
         let fork = |fork: &RunRow| {
             let at = fork.parent.as_ref().map_or(0, |parent| parent.at);
             format!("{} at entry {at}: {}", fork.id, status(fork))
         };
-        rows.push(("forks", forks.iter().map(fork).collect::<Vec<_>>().join("\n")));
+        let more = are_more.then(|| "… and older ones".to_owned());
+        let forks: Vec<String> = forks.iter().map(fork).chain(more).collect();
+        rows.push(("forks", forks.join("\n")));
     }
     if recorded.ended().is_none() {
         rows.push(("", "the run has not ended: this is what is durable of it".to_owned()));

@@ -29,9 +29,10 @@ impl Storage {
         Ok(Appender::new(self.clone(), Taken::created(key), id, follower))
     }
 
-    /// The forks of a run, oldest first.
-    pub fn forks_of(&self, run: &str) -> Result<Vec<RunRow>, StorageError> {
-        self.read(|db| select(db, "WHERE parent = ?1 ORDER BY created_at, id", &[&run]))
+    /// At most `limit` forks of a run, newest first.
+    pub fn forks_of(&self, run: &str, limit: u32) -> Result<Vec<RunRow>, StorageError> {
+        let order = "WHERE parent = ?1 ORDER BY created_at DESC, id DESC LIMIT ?2";
+        self.read(|db| select(db, order, &[&run, &limit]))
     }
 }
 
@@ -105,10 +106,12 @@ mod tests {
 
         create("b", &[0, 1, 2]).await.unwrap();
         create("c", &[0]).await.unwrap();
-        let forks = storage.forks_of("elsewhere").unwrap();
+        let forks = storage.forks_of("elsewhere", 5).unwrap();
         let ids: Vec<&str> = forks.iter().map(|fork| fork.id.as_str()).collect();
-        assert_eq!((ids, forks[0].parent.as_ref()), (vec!["b", "c"], Some(&parent)));
-        assert_eq!((forks[0].entries, forks[0].fuel, forks[0].head), (3, 9, entry(2).hash));
+        assert_eq!((ids, forks[1].parent.as_ref()), (vec!["c", "b"], Some(&parent)));
+        assert_eq!((forks[1].entries, forks[1].fuel, forks[1].head), (3, 9, entry(2).hash));
+        assert_eq!(storage.forks_of("elsewhere", 1).unwrap(), forks[..1]);
+        assert_eq!(storage.forks_of("b", 5).unwrap(), []);
         assert_eq!(storage.entries("b").unwrap(), [entry(0), entry(1), entry(2)]);
 
         // Whoever takes it over first goes on with what another run has begun.

@@ -451,6 +451,14 @@ async fn a_fork_may_call_only_what_is_granted_now() {
     let denied = |tool: &reenact::journal::GrantedTool| tool.rules[0].action == Action::Deny;
     assert!(started(&fork).tools.iter().all(denied), "and the record says so");
 
+    // Whoever resumes it later can grant nothing that was not granted when it began.
+    let tools = story.lab.run(&story.revision, story.input.clone()).tools();
+    let plan = story.plans(&story.revision, &parent.journal, at(2), &tools).await.unwrap();
+    let library = Library::new();
+    let later = story.goes_on(&plan, story.start(library.clone()).tools()).await;
+    assert_eq!(later.json()["calls"][1]["code"], "denied");
+    assert!(library.asked().is_empty());
+
     // Rules are those of now too.
     let rules =
         json!([{ "tool": "files.search", "action": "allow", "when": { "required": ["path"] } }]);
@@ -565,7 +573,7 @@ async fn the_deadline_of_a_fork_counts_from_when_it_goes_on() {
     let row = storage.run_by_prefix(&plan.started.run).unwrap();
     assert_eq!((row.status, row.parent), (RunStatus::Done, Some(plan.parent())));
     assert_eq!(row.created_at, plan.made_at(), "the run is of today");
-    assert_eq!(storage.forks_of(&started(&parent).run).unwrap().len(), 1);
+    assert_eq!(storage.forks_of(&started(&parent).run, 5).unwrap().len(), 1);
 }
 
 #[tokio::test]
