@@ -1,9 +1,12 @@
 //! What the operator says: caps on limits, which providers are granted, the
-//! policy for calls of their tools, secrets.
+//! policy for calls of their tools, secrets, who is told of what happens.
 //!
 //! It comes from a file, `reenact.toml`, and from `--grant` flags. This module
 //! checks names and shapes; opening what is granted is the catalogue's work, and
 //! where the file is looked for is the command line's.
+
+mod server;
+mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,6 +19,9 @@ use crate::json::Json;
 use crate::revision::{InvalidLimit, Schema, SomeLimits, ToolPattern};
 use crate::tools::policy::{Named, Policy};
 use crate::tools::{Grant, KINDS, Vault, kind, kind_names, quoted};
+pub use server::ServerConfig;
+use webhooks::WebhookToml;
+pub use webhooks::{Hook, Key, RunEvent};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
@@ -27,6 +33,9 @@ pub struct Config {
     pub policy: Policy,
     /// Secrets by name. What is not here is looked for in the environment.
     secrets: BTreeMap<String, String>,
+    webhooks: Vec<WebhookToml>,
+    /// What `reenact serve` listens on and takes on.
+    pub server: ServerConfig,
     /// The `--grant` flags can take away, but give nothing that the file does not.
     flags_only_narrow: bool,
 }
@@ -40,12 +49,16 @@ pub enum ConfigError {
     Syntax { path: PathBuf, line: Option<usize>, cause: Box<toml::de::Error> },
     #[error("`{}`: {cause}", path.display())]
     Limit { path: PathBuf, cause: InvalidLimit },
+    #[error("`{}`: {problem}", path.display())]
+    Server { path: PathBuf, problem: String },
     #[error("`{}`: `grants.{name}` is no provider, only {}", path.display(), kind_names())]
     UnknownProvider { path: PathBuf, name: String },
     #[error("`{}`: unknown key `{key}` in `[grants.{name}]`, only {}", path.display(), keys(name))]
     UnknownKey { path: PathBuf, name: String, key: String },
     #[error("`{}`: rule {number} of `[[policy]]` {problem}", path.display())]
     Rule { path: PathBuf, number: usize, problem: String },
+    #[error("`{}`: webhook {number} {problem}", path.display())]
+    Webhook { path: PathBuf, number: usize, problem: String },
     #[error("`--grant {flag}` lacks a name or a value")]
     FlagForm { flag: String },
     #[error("`--grant {name}=…` names no provider, only {}", kind_names())]
@@ -82,6 +95,7 @@ impl ConfigError {
             Self::FlagWidens { name } => {
                 Some(format!("`--grant {name}` takes what the configuration grants of it"))
             }
+            Self::Webhook { path, problem, .. } => webhooks::hint(problem, path),
             _ => None,
         }
     }
@@ -116,6 +130,10 @@ struct File {
     secrets: BTreeMap<String, String>,
     #[serde(default)]
     flags_only_narrow: bool,
+    #[serde(default)]
+    webhooks: Vec<WebhookToml>,
+    #[serde(default)]
+    server: ServerConfig,
 }
 
 /// A table `[[policy]]`.
@@ -168,14 +186,15 @@ impl Config {
         }
     }
 
-    fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let path = || file.to_owned();
-        let File { limits, grants, policy, secrets, flags_only_narrow } = toml::from_str(text)
-            .map_err(|cause| {
-                let line = cause.span().map(|span| text[..span.start].matches('\n').count() + 1);
-                ConfigError::Syntax { path: path(), line, cause: Box::new(cause) }
-            })?;
+    fn parse(text: &str, origin: &Path) -> Result<Self, ConfigError> {
+        let path = || origin.to_owned();
+        let file: File = toml::from_str(text).map_err(|cause| {
+            let line = cause.span().map(|span| text[..span.start].matches('\n').count() + 1);
+            ConfigError::Syntax { path: path(), line, cause: Box::new(cause) }
+        })?;
+        let File { limits, grants, policy, secrets, flags_only_narrow, webhooks, server } = file;
         limits.check().map_err(|cause| ConfigError::Limit { path: path(), cause })?;
+        server.check().map_err(|problem| ConfigError::Server { path: path(), problem })?;
         for (name, table) in &grants {
             let Some(kind) = kind(name) else {
                 return Err(ConfigError::UnknownProvider { path: path(), name: name.clone() });
@@ -192,7 +211,9 @@ impl Config {
         let policy = Policy { rules, only: None };
         let grants =
             grants.into_iter().map(|(name, table)| (name, Grant::Table { table, file: path() }));
-        Ok(Self { limits, grants: grants.collect(), policy, secrets, flags_only_narrow })
+        let grants = grants.collect();
+        let webhooks = webhooks.into_iter().map(|hook| hook.of(origin)).collect();
+        Ok(Self { limits, grants, policy, secrets, webhooks, server, flags_only_narrow })
     }
 
     /// Holds the run to what `--grant` flags name, if there are any: `NAME=VALUE`
@@ -278,7 +299,7 @@ mod tests {
         for (text, message) in [
             (
                 "\n[limit]\nfuel = 1",
-                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`",
+                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`, `webhooks`, `server`",
             ),
             (
                 "[limits]\nfuel = -1",

@@ -8,6 +8,8 @@
 //! ```text
 //! main.rs     parse, run a verb, print an error, exit
 //! cli/        one file per verb; the only place that prints
+//! server/     the HTTP API; the only place that knows that HTTP is served
+//! service/    runs that are asked for: queue, scheduler, keys; what is said of runs
 //! build       from an agent's folder to a sealed revision
 //! config      the operator's reenact.toml: caps, grants, policy, secrets
 //! runtime/    a run from start to outcome: executor, effects (the one door), replay, fork, what-if
@@ -44,5 +46,7 @@ pub mod registry;
 pub mod revision;
 pub mod runtime;
 pub mod sandbox;
+pub mod server;
+pub mod service;
 pub mod storage;
 pub mod tools;

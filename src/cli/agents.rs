@@ -18,19 +18,24 @@ pub struct Args {
 }
 
 pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
-    let agents = Context::open(global)?.registry.agents()?;
+    let registry = Context::open(global)?.registry;
+    let mut agents = Vec::new();
+    for agent in registry.agents()? {
+        let totals = registry.totals(&agent.name)?;
+        agents.push((agent, totals));
+    }
     if args.json {
         let agents: Vec<_> = agents
             .iter()
-            .map(|agent| {
+            .map(|(agent, totals)| {
                 json!({
                     "name": agent.name,
                     "description": agent.description,
                     "state": state(AgentState::of(agent)),
                     "published": agent.published,
                     "newest": agent.newest,
-                    "revisions": agent.revisions,
-                    "runs": agent.runs,
+                    "revisions": totals.revisions,
+                    "runs": totals.runs,
                     "updatedAt": text::timestamp(agent.updated_at),
                 })
             })
@@ -39,13 +44,13 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     } else if agents.is_empty() {
         note("no agents yet: `reenact publish DIR` stores one");
     } else {
-        let rows = agents.iter().map(|agent| {
+        let rows = agents.iter().map(|(agent, totals)| {
             [
                 text::line(&agent.name, 63),
                 state(AgentState::of(agent)).to_owned(),
                 agent.published.map_or_else(|| "-".to_owned(), |digest| digest.short()),
-                text::count(agent.revisions),
-                text::count(agent.runs),
+                text::count(totals.revisions),
+                text::count(totals.runs),
                 text::line(&agent.description, 60),
             ]
         });

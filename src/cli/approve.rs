@@ -7,13 +7,13 @@ use serde_json::json;
 use super::context::Context;
 use super::desk::{self, OnAsk};
 use super::execute::Form;
-use super::render::pending::{Pending, pending};
 use super::render::{style, text};
 use super::watch::Events;
 use super::{Failure, Global, note, resume, say_json};
 use crate::journal::{Approval, verify_all};
 use crate::json::Json;
 use crate::runtime;
+use crate::service::{Pending, pending};
 use crate::storage::{ApprovalRow, RunRow};
 
 #[derive(Debug, clap::Args)]

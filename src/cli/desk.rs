@@ -14,6 +14,7 @@ use super::note;
 use super::render::{style, text};
 use crate::journal::Approval;
 use crate::json::Json;
+use crate::service::stored;
 use crate::storage::Storage;
 use crate::tools::{Approver, Decided, Question, Reply};
 
@@ -103,20 +104,6 @@ fn notice(question: &Question) -> String {
         style::strong(&question.tool),
         question.run,
     )
-}
-
-fn stored(storage: &Storage, question: &Question) -> Option<Decided> {
-    let row = match storage.approval(&question.run, question.call) {
-        Ok(row) => row?,
-        Err(error) => {
-            tracing::warn!("cannot look for a decision: {error}");
-            return None;
-        }
-    };
-    let decision = serde_json::from_str(&row.decision);
-    // One that came too late does not count, also when nobody was there to see that.
-    let in_time = row.at <= question.until;
-    decision.ok().filter(|_| in_time).map(|decision| Decided { decision, by: row.by })
 }
 
 async fn elsewhere(storage: &Storage, question: &Question) -> Decided {

@@ -6,6 +6,7 @@ mod against;
 mod agents;
 mod approve;
 mod build;
+mod cancel;
 mod context;
 mod desk;
 mod execute;
@@ -15,6 +16,7 @@ mod fork;
 mod init;
 mod inspect;
 mod junit;
+mod keys;
 mod live;
 mod publish;
 mod render;
@@ -23,6 +25,7 @@ mod resume;
 mod revisions;
 mod run;
 mod runs;
+mod serve;
 mod show;
 mod target;
 mod test;
@@ -123,6 +126,12 @@ enum Verb {
     Runs(runs::Args),
     /// Show one run: input, revision, events, result, limits
     Show(show::Args),
+    /// Cancel a run, wherever it is executed
+    Cancel(cancel::Args),
+    /// Serve agents and runs over HTTP
+    Serve(serve::Args),
+    /// Make, list and revoke the keys of a server's clients
+    Keys(keys::Args),
     /// List the tools that are granted, or call one
     Tools(tools::Args),
 }
@@ -161,16 +170,15 @@ impl Cli {
             Color::Always => anstream::ColorChoice::Always.write_global(),
             Color::Never => anstream::ColorChoice::Never.write_global(),
         }
-        let filter = tracing_subscriber::EnvFilter::try_from_env("REENACT_LOG")
-            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("reenact=warn"))
-            // It logs what providers answer, before secrets are taken out of it.
-            .add_directive("genai=off".parse().expect("a constant directive"));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(anstream::stderr)
-            .without_time()
-            .with_target(false)
-            .init();
+        match &self.verb {
+            Verb::Serve(args) => args.log.listen(),
+            _ => tracing_subscriber::fmt()
+                .with_env_filter(log_filter("reenact=warn"))
+                .with_writer(anstream::stderr)
+                .without_time()
+                .with_target(false)
+                .init(),
+        }
     }
 
     /// Does what the command line says.
@@ -192,9 +200,20 @@ impl Cli {
             Verb::Export(args) => export::run(args, global),
             Verb::Runs(args) => runs::run(args, global),
             Verb::Show(args) => show::run(args, global),
+            Verb::Cancel(args) => block_on(cancel::run(args, global)),
+            Verb::Serve(args) => block_on(serve::run(args, global)),
+            Verb::Keys(args) => keys::run(args, global),
             Verb::Tools(args) => block_on(tools::run(args, global)),
         }
     }
+}
+
+/// What is logged: what REENACT_LOG says, else `default`.
+fn log_filter(default: &str) -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::try_from_env("REENACT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default))
+        // It logs what providers answer, before secrets are taken out of it.
+        .add_directive("genai=off".parse().expect("a constant directive"))
 }
 
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

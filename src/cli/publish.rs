@@ -158,9 +158,15 @@ fn stored(context: &Context, text: &str, draft: bool) -> Result<RevisionRow, Fai
     let target = Target::from(text);
     if target.prefix.is_none() {
         let newest = context.registry.agent(&target.agent)?.newest;
-        let example = format!("{}@{}", target.agent, newest.short());
-        return Err(Failure::new(format!("`{text}` does not say which revision to publish"))
-            .with_hint(format!("`reenact publish {example}` publishes the newest one")));
+        let failure = Failure::new(format!("`{text}` does not say which revision to publish"));
+        return Err(match newest {
+            Some(newest) => failure.with_hint(format!(
+                "`reenact publish {}@{}` publishes the newest one",
+                target.agent,
+                newest.short()
+            )),
+            None => failure.with_hint("the agent has none yet: `reenact publish DIR` stores one"),
+        });
     }
     let row = context.registry.resolve(&target)?;
     if draft {

@@ -16,10 +16,11 @@ use super::render::run::Recorded;
 use super::render::{style, text};
 use super::target::registered_digest;
 use super::{Failure, Global, exit, note, say, say_json};
-use crate::journal::{Damage, Encoded, PortableRun};
+use crate::journal::{Encoded, PortableRun};
 use crate::revision::{Digest, Revision};
-use crate::runtime::{Executor, Prepared, Verdict};
-use crate::storage::{RunFilter, RunRow, RunStatus};
+use crate::runtime::{Executor, Prepared};
+use crate::service::{Tail, check_row};
+use crate::storage::{RunFilter, RunRow};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -122,18 +123,10 @@ async fn replay_row(
     row: &RunRow,
 ) -> Result<Report, Failure> {
     let journal = context.storage.entries(&row.id)?;
-    let has_ended = matches!(row.status, RunStatus::Done | RunStatus::Error);
-    let last = journal.last().map(|last| last.hash);
-    let (found, listed) = (journal.len() as u64, row.entries);
+    let tail = Tail::of(&journal);
     let mut report = replay_journal(executor, prepared, journal, &row.id).await?;
-    report.entries = report.entries.max(listed);
-    // The list of runs knows how long the journal is and how it ends.
-    if has_ended && report.replay.is_proof() && (found != listed || last != Some(row.head)) {
-        let what =
-            format!("the run ended with entry {} and hash {}", listed.saturating_sub(1), row.head);
-        let index = found.min(listed.saturating_sub(1));
-        report.replay.verdict = Verdict::Damaged(Damage { index, what });
-    }
+    report.entries = report.entries.max(row.entries);
+    check_row(row, &tail, &mut report.replay);
     Ok(report)
 }
 
@@ -239,7 +232,7 @@ pub fn all_rows(context: &Context, agent: Option<String>) -> Result<Vec<RunRow>,
     if let Some(agent) = &agent {
         context.registry.agent(agent)?;
     }
-    let mut filter = RunFilter { agent, status: None, limit: PAGE, before: None };
+    let mut filter = RunFilter { agent, limit: PAGE, ..RunFilter::default() };
     let mut rows = Vec::new();
     loop {
         let page = context.storage.runs(&filter)?;

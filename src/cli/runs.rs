@@ -52,7 +52,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         agent: args.agent,
         status: args.status.map(RunStatus::from),
         limit: args.limit.saturating_add(1),
-        before: None,
+        ..RunFilter::default()
     };
     let mut runs = context.storage.runs(&filter)?;
     let are_more = runs.len() > args.limit as usize;

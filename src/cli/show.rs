@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use super::context::Context;
 use super::desk;
 use super::render::entry::{Lines, terminal_width};
-use super::render::pending::pending;
 use super::render::run::{Recorded, explain, sources, status, value_of};
 use super::render::table::pairs;
 use super::render::{style, text};
 use super::{Failure, Global, say, say_json};
 use crate::journal::{Content, Fork, Outcome};
+use crate::service::pending;
 use crate::storage::RunRow;
 
 #[derive(Debug, clap::Args)]

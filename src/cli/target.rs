@@ -10,7 +10,7 @@ use super::{Failure, note};
 use crate::build::{self, BuildOutput};
 use crate::registry::Target;
 use crate::revision::{Digest, MAX_COMPONENT_BYTES, Revision};
-use crate::runtime;
+use crate::service;
 use crate::storage::RevisionRow;
 
 /// Where a revision is to come from.
@@ -102,18 +102,7 @@ pub fn registered_digest(context: &Context, digest: Digest) -> Result<Arc<Revisi
 
 /// Stores a revision and answers whether it is new.
 pub fn store(context: &Context, revision: &Revision, publish: bool) -> Result<bool, Failure> {
-    let now = runtime::now();
-    let manifest = &revision.manifest;
-    let row = RevisionRow {
-        digest: revision.digest,
-        agent: manifest.name.to_string(),
-        version: manifest.version.clone(),
-        description: manifest.description.clone(),
-        manifest: String::from_utf8(manifest.to_canonical_json())?,
-        size: revision.bytes.len() as u64,
-        created_at: now,
-    };
-    Ok(context.registry.add(&row, &revision.bytes, publish, now)?)
+    Ok(service::store(&context.registry, revision, publish)?)
 }
 
 /// Builds and seals an agent's folder.

@@ -9,9 +9,11 @@ mod chain;
 mod entry;
 mod pack;
 mod portable;
+mod time;
 
 pub use calls::*;
 pub use chain::{Chain, Damage, Encoded, verify_all, verify_prefix};
 pub use entry::*;
 pub use pack::{InvalidParts, Packed, Packer, Parts, Stored, Unreadable};
 pub use portable::{PortableError, PortableRun};
+pub use time::rfc3339;

@@ -24,9 +24,11 @@ pub enum RegistryError {
 
     #[error("there is no agent `{name}`")]
     UnknownAgent { name: String, similar: Vec<String> },
+    #[error("there is an agent `{name}` already")]
+    AgentExists { name: String },
     /// The agent has drafts only.
     #[error("agent `{agent}` has no published revision")]
-    NoPublished { agent: String, newest: Digest },
+    NoPublished { agent: String, newest: Option<Digest> },
     #[error("agent `{agent}` has no revision `{prefix}`")]
     UnknownRevision { agent: String, prefix: String },
     #[error("`{prefix}` could be any of the revisions {}", list(candidates))]
@@ -51,8 +53,12 @@ impl RegistryError {
                 "`reenact agents` lists all agents".into()
             }
             Self::UnknownAgent { similar, .. } => format!("did you mean {}?", list(similar)),
-            Self::NoPublished { agent, newest } => {
+            Self::NoPublished { agent, newest: Some(newest) } => {
                 format!("`reenact publish {agent}@{}` publishes its newest draft", newest.short())
+            }
+            Self::AgentExists { .. } => "change it, or choose another name".into(),
+            Self::NoPublished { newest: None, .. } => {
+                "it has no revision at all: publish one first".into()
             }
             Self::UnknownRevision { agent, .. } => {
                 format!("`reenact revisions {agent}` lists its revisions")

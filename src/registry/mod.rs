@@ -15,7 +15,7 @@ use crate::journal::Micros;
 use crate::revision::Digest;
 use crate::storage::{Storage, StorageError};
 
-pub use crate::storage::{AgentRow, RevisionRow};
+pub use crate::storage::{AgentEdit, AgentRow, AgentTotals, RevisionRow};
 pub use error::RegistryError;
 pub use home::Home;
 
@@ -63,7 +63,7 @@ impl AgentState {
     pub fn of(agent: &AgentRow) -> Self {
         match agent.published {
             None => Self::Unpublished,
-            Some(published) if published == agent.newest => Self::Published,
+            Some(published) if Some(published) == agent.newest => Self::Published,
             Some(_) => Self::UnpublishedChanges,
         }
     }
@@ -126,6 +126,27 @@ impl Registry {
                     similar: similar(name, names),
                 })
             }
+        }
+    }
+
+    /// How much there is of an agent.
+    pub fn totals(&self, agent: &str) -> Result<AgentTotals, RegistryError> {
+        Ok(self.storage.agent_totals(agent)?)
+    }
+
+    /// Creates an agent that has no revision yet.
+    pub fn create(&self, name: &str, edit: AgentEdit, now: Micros) -> Result<(), RegistryError> {
+        match self.storage.create_agent(name, edit, now)? {
+            true => Ok(()),
+            false => Err(RegistryError::AgentExists { name: name.to_owned() }),
+        }
+    }
+
+    /// Changes what people say of an agent; its revisions stay as they are.
+    pub fn edit(&self, name: &str, edit: AgentEdit, now: Micros) -> Result<(), RegistryError> {
+        match self.storage.edit_agent(name, edit, now)? {
+            true => Ok(()),
+            false => self.agent(name).map(drop),
         }
     }
 

@@ -104,6 +104,11 @@ impl Control {
         self.patience.is_some_and(|patience| left > patience)
     }
 
+    /// Whether somebody wants the run to end.
+    pub fn is_cancelled(&self) -> bool {
+        *self.wish.borrow() == Wish::Cancel
+    }
+
     /// Whether the run should stop now.
     pub fn due(&self) -> Option<Due> {
         match *self.wish.borrow() {

@@ -3,7 +3,7 @@
 //! A run in progress belongs to one process. Its lease is renewed while it
 //! runs; whoever lets it lapse can no longer write.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -16,8 +16,10 @@ use super::effects::tape::{Halt, Park};
 use super::executor::{Executor, Fault, Prepared, Progress, Ran, Unloaded};
 use super::fork::ForkPlan;
 use super::start::{Journal, NewRun};
-use crate::journal::{Encoded, Entry, Micros, Packer};
-use crate::storage::{self, Appender, Ending, Follower, Storage, StorageError};
+use crate::journal::{Encoded, Entry, Micros, Packer, Started, Stored};
+use crate::storage::{
+    self, Appender, Ending, Follower, Storage, StorageError, Submission, Submitted,
+};
 use crate::tools::RunTools;
 
 /// How long a run stays with a process that has stopped to renew it. Long
@@ -35,6 +37,8 @@ pub struct DurableRun {
     /// Nobody has executed it yet.
     is_untouched: bool,
     heartbeat: AbortHandle,
+    /// Cancels the run when somebody wishes that in the database.
+    canceller: Arc<OnceLock<Canceller>>,
 }
 
 impl DurableRun {
@@ -44,14 +48,7 @@ impl DurableRun {
         run: &NewRun,
         follower: Option<Follower>,
     ) -> Result<Self, StorageError> {
-        let row = storage::NewRun {
-            id: run.started.run.clone(),
-            agent: run.started.agent.clone(),
-            revision: run.started.revision,
-            created_at: run.at,
-            lease_until: lease_from(run.at),
-            pending: false,
-        };
+        let row = row(run, lease_from(run.at), false);
         let first = Packer::default().pack(run.first.clone());
         let appender = storage.create_run(row, first, follower).await?;
         Ok(Self::hold(appender, vec![run.first.clone()]))
@@ -64,14 +61,33 @@ impl DurableRun {
         plan: &ForkPlan,
         follower: Option<Follower>,
     ) -> Result<Self, StorageError> {
-        let appender = enter(storage, plan, false, follower).await?;
+        let row = fork_row(plan, lease_from(system::now()), false);
+        let (parent, entries) = (plan.parent(), packed(&plan.entries));
+        let appender = storage.create_fork(row, parent, entries, plan.fuel, follower).await?;
         Ok(Self::hold(appender, plan.entries.clone()))
     }
 
-    /// Enters a fork in the list of runs as `pending`: whoever resumes it first goes
-    /// on from its shared entries.
-    pub async fn queue_fork(storage: &Storage, plan: &ForkPlan) -> Result<(), StorageError> {
-        enter(storage, plan, true, None).await.map(drop)
+    /// Enters a run that waits until somebody resumes it, unless the same request has
+    /// entered one before.
+    pub async fn submit(
+        storage: &Storage,
+        run: &NewRun,
+        submission: Option<Submission>,
+    ) -> Result<Submitted, StorageError> {
+        let first = Packer::default().pack(run.first.clone());
+        storage.submit_run(row(run, 0, true), first, submission).await
+    }
+
+    /// As [`DurableRun::submit`], for a fork: whoever resumes it first goes on from the
+    /// entries that it shares.
+    pub async fn submit_fork(
+        storage: &Storage,
+        plan: &ForkPlan,
+        submission: Option<Submission>,
+    ) -> Result<Submitted, StorageError> {
+        let row = fork_row(plan, 0, true);
+        let (parent, entries) = (plan.parent(), packed(&plan.entries));
+        storage.submit_fork(row, parent, entries, plan.fuel, submission).await
     }
 
     /// Takes over a run that has not ended and that nobody holds. The follower
@@ -90,9 +106,10 @@ impl DurableRun {
 
     fn hold(appender: Appender, recorded: Vec<Encoded>) -> Self {
         let appender = Arc::new(appender);
-        let heartbeat = tokio::spawn(renew(Arc::clone(&appender))).abort_handle();
-        let is_untouched = appender.is_untouched();
-        Self { appender, recorded, is_untouched, heartbeat }
+        let canceller = Arc::default();
+        let heartbeat = tokio::spawn(renew(Arc::clone(&appender), Arc::clone(&canceller)));
+        let (is_untouched, heartbeat) = (appender.is_untouched(), heartbeat.abort_handle());
+        Self { appender, recorded, is_untouched, heartbeat, canceller }
     }
 
     /// Id of the run.
@@ -105,12 +122,16 @@ impl DurableRun {
         &self.recorded
     }
 
+    /// How the run began.
+    pub fn started(&self) -> Result<Started, Fault> {
+        Journal::closed(self.recorded[..1.min(self.recorded.len())].to_vec()).started()
+    }
+
     /// What interrupts the run. Its deadline counts from the first entry that the guest
     /// has made; time in which the run waited for its turn, or for a machine to come
     /// back, does not count.
     pub fn control(&self) -> Result<(Canceller, Control), Fault> {
-        let first = Journal::closed(self.recorded[..1.min(self.recorded.len())].to_vec());
-        let started = first.started()?;
+        let started = self.started()?;
         let limits = started.limits;
         let own = usize::try_from(started.shared()).unwrap_or(usize::MAX);
         let now = system::now();
@@ -120,6 +141,11 @@ impl DurableRun {
         if let Some(since) = self.appender.idle_since() {
             control.extend(now.saturating_sub(since.max(began)));
         }
+        if self.appender.is_to_be_cancelled() {
+            canceller.cancel();
+        }
+        // The first control is the one that the run is executed with.
+        let _ = self.canceller.set(canceller.clone());
         Ok((canceller, control))
     }
 
@@ -193,24 +219,31 @@ impl Drop for DurableRun {
     }
 }
 
-/// Enters a fork in the list of runs, with all of its entries or not at all.
-async fn enter(
-    storage: &Storage,
-    plan: &ForkPlan,
-    pending: bool,
-    follower: Option<Follower>,
-) -> Result<Appender, StorageError> {
-    let row = storage::NewRun {
+fn row(run: &NewRun, lease_until: Micros, pending: bool) -> storage::NewRun {
+    storage::NewRun {
+        id: run.started.run.clone(),
+        agent: run.started.agent.clone(),
+        revision: run.started.revision,
+        created_at: run.at,
+        lease_until,
+        pending,
+    }
+}
+
+fn fork_row(plan: &ForkPlan, lease_until: Micros, pending: bool) -> storage::NewRun {
+    storage::NewRun {
         id: plan.started.run.clone(),
         agent: plan.started.agent.clone(),
         revision: plan.started.revision,
         created_at: plan.made_at(),
-        lease_until: if pending { 0 } else { lease_from(system::now()) },
+        lease_until,
         pending,
-    };
+    }
+}
+
+fn packed(entries: &[Encoded]) -> Vec<Stored> {
     let mut packer = Packer::default();
-    let entries = plan.entries.iter().map(|entry| packer.pack(entry.clone())).collect();
-    storage.create_fork(row, plan.parent(), entries, plan.fuel, follower).await
+    entries.iter().map(|entry| packer.pack(entry.clone())).collect()
 }
 
 fn lease_from(now: Micros) -> Micros {
@@ -218,11 +251,14 @@ fn lease_from(now: Micros) -> Micros {
 }
 
 /// Renews the lease until it is lost or the run is over.
-async fn renew(appender: Arc<Appender>) {
+async fn renew(appender: Arc<Appender>, canceller: Arc<OnceLock<Canceller>>) {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         if appender.renew_lease(lease_from(system::now())).await.is_err() {
             return;
+        }
+        if let (true, Some(canceller)) = (appender.is_to_be_cancelled(), canceller.get()) {
+            canceller.cancel();
         }
     }
 }

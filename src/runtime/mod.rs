@@ -17,7 +17,7 @@ pub use control::{Canceller, Control, Due, Interrupt};
 pub use durable::DurableRun;
 pub use effects::decide::{Divergence, Found, Request};
 pub use effects::recorder::{Close, Memory, RecordError, Recorder};
-pub use effects::system::{now, run_id};
+pub use effects::system::{now, run_id, seed};
 pub use effects::tape::{Halt, Park};
 pub use executor::{Executor, Fault, PrepareError, Prepared, Progress, Ran, Unloaded};
 pub use fork::{ForkError, ForkPlan, ForkWish};

@@ -27,18 +27,33 @@ pub struct RevisionRow {
     pub created_at: Micros,
 }
 
-/// An agent and what its revisions amount to.
+/// An agent and which of its revisions count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentRow {
     pub name: String,
-    /// That of the newest revision.
+    /// What people call it, if anybody has said so.
+    pub title: Option<String>,
+    /// What somebody has said of it, else that of the newest revision.
     pub description: String,
     pub published: Option<Digest>,
-    pub newest: Digest,
-    pub revisions: u64,
-    pub runs: u64,
+    /// `None` for an agent that was created before its first revision.
+    pub newest: Option<Digest>,
     pub created_at: Micros,
     pub updated_at: Micros,
+}
+
+/// How much there is of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentTotals {
+    pub revisions: u64,
+    pub runs: u64,
+}
+
+/// What people say of an agent, apart from its revisions. `None` leaves it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentEdit {
+    pub title: Option<String>,
+    pub description: Option<String>,
 }
 
 impl Storage {
@@ -78,6 +93,63 @@ impl Storage {
 
     pub fn agent(&self, name: &str) -> Result<Option<AgentRow>, StorageError> {
         self.read(|db| Ok(agents(db, "WHERE name = ?1", &[&name])?.pop()))
+    }
+
+    /// At most `limit` agents by name, those after `after`.
+    pub fn agents_after(&self, after: &str, limit: u32) -> Result<Vec<AgentRow>, StorageError> {
+        self.read(|db| agents(db, "WHERE name > ?1 ORDER BY name LIMIT ?2", &[&after, &limit]))
+    }
+
+    /// Counts what there is of an agent. It takes the longer the more runs there are.
+    pub fn agent_totals(&self, name: &str) -> Result<AgentTotals, StorageError> {
+        self.read(|db| {
+            let mut totals = db.prepare_cached(
+                "SELECT (SELECT count(*) FROM revisions WHERE agent = ?1),
+                        (SELECT count(*) FROM runs WHERE agent = ?1)",
+            )?;
+            Ok(totals.query_row([name], |row| {
+                Ok(AgentTotals { revisions: row.get(0)?, runs: row.get(1)? })
+            })?)
+        })
+    }
+
+    /// Creates an agent that has no revision yet. Answers whether it is new; one that is
+    /// there stays as it is.
+    pub fn create_agent(
+        &self,
+        name: &str,
+        edit: AgentEdit,
+        now: Micros,
+    ) -> Result<bool, StorageError> {
+        let name = name.to_owned();
+        self.write_blocking(move |db| {
+            let created = db
+                .prepare_cached(
+                    "INSERT INTO agents (name, description, title, note, created_at, updated_at)
+                     VALUES (?1, '', ?2, ?3, ?4, ?4) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![name, edit.title, edit.description, now])?;
+            Ok(created == 1)
+        })
+    }
+
+    /// Changes what people say of an agent. Answers whether there is such an agent.
+    pub fn edit_agent(
+        &self,
+        name: &str,
+        edit: AgentEdit,
+        now: Micros,
+    ) -> Result<bool, StorageError> {
+        let name = name.to_owned();
+        self.write_blocking(move |db| {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE agents SET title = coalesce(?2, title), note = coalesce(?3, note),
+                                       updated_at = max(updated_at, ?4) WHERE name = ?1",
+                )?
+                .execute(params![name, edit.title, edit.description, now])?;
+            Ok(changed == 1)
+        })
     }
 
     /// The agent's revisions, newest first; none if there is no such agent.
@@ -168,11 +240,9 @@ fn owner(db: &Connection, digest: Digest) -> Result<Option<String>, Failure> {
 
 fn agents(db: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<Vec<AgentRow>, Failure> {
     let mut rows = db.prepare_cached(&format!(
-        "SELECT name, description, published, created_at, updated_at,
-                (SELECT digest FROM revisions WHERE agent = name
-                 ORDER BY created_at DESC LIMIT 1) AS newest,
-                (SELECT count(*) FROM revisions WHERE agent = name) AS revisions,
-                (SELECT count(*) FROM runs WHERE agent = name) AS runs
+        "SELECT name, title, coalesce(note, description) AS description, published, created_at,
+                updated_at, (SELECT digest FROM revisions WHERE agent = name
+                             ORDER BY created_at DESC LIMIT 1) AS newest
          FROM agents {rest}"
     ))?;
     Ok(rows.query_map(values, read_agent)?.collect::<Result<_, _>>()?)
@@ -181,11 +251,10 @@ fn agents(db: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<Vec<Agen
 fn read_agent(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
     Ok(AgentRow {
         name: row.get("name")?,
+        title: row.get("title")?,
         description: row.get("description")?,
         published: row.get::<_, Option<_>>("published")?.map(Digest::from_bytes),
-        newest: Digest::from_bytes(row.get("newest")?),
-        revisions: row.get("revisions")?,
-        runs: row.get("runs")?,
+        newest: row.get::<_, Option<_>>("newest")?.map(Digest::from_bytes),
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
     })

@@ -71,17 +71,19 @@ struct State {
     queued: bool,
     failed: Option<StorageError>,
     follower: Option<Follower>,
+    /// Somebody wants the run cancelled, as was known when the lease was last renewed.
+    cancel: bool,
 }
 
 impl Appender {
     pub(super) fn new(
         storage: Storage,
-        Taken { key, epoch, idle_since, is_untouched }: Taken,
+        Taken { key, epoch, idle_since, is_untouched, cancel }: Taken,
         run: String,
         follower: Option<Follower>,
     ) -> Self {
         let queue = Arc::clone(&storage.0.queue);
-        let state = Mutex::new(State { follower, ..State::default() });
+        let state = Mutex::new(State { follower, cancel, ..State::default() });
         let lane = Arc::new(Lane { run, key, epoch, queue, state });
         Self { lane, idle_since, is_untouched, storage }
     }
@@ -149,6 +151,12 @@ impl Appender {
     /// is decided. Others may go on with it at once if one has been.
     pub async fn park(&self, wake_at: Micros, calls: Vec<u64>) -> Result<(), StorageError> {
         self.act(Act::Park { wake_at, calls }).await
+    }
+
+    /// Whether somebody wants the run cancelled, as far as was known when it was taken
+    /// over or its lease last renewed.
+    pub fn is_to_be_cancelled(&self) -> bool {
+        self.lane.lock().cancel
     }
 
     /// Keeps the lease until `until`. With 0 it is given up: anybody may go on.
@@ -268,12 +276,18 @@ impl Flush {
                 )?
                 .execute(params![key, epoch, wake_at, waits.as_str(), calls])?
             }
-            Act::Renew { until } => db
-                .prepare_cached(
-                    "UPDATE runs SET lease_until = ?3
-                     WHERE key = ?1 AND lease_epoch = ?2 AND status IN ('pending', 'running')",
-                )?
-                .execute(params![key, epoch, until])?,
+            Act::Renew { until } => {
+                let cancel: Option<bool> = db
+                    .prepare_cached(
+                        "UPDATE runs SET lease_until = ?3
+                         WHERE key = ?1 AND lease_epoch = ?2
+                           AND status IN ('pending', 'running') RETURNING cancel",
+                    )?
+                    .query_row(params![key, epoch, until], |row| row.get(0))
+                    .optional()?;
+                self.lane.lock().cancel |= cancel.unwrap_or(false);
+                usize::from(cancel.is_some())
+            }
             Act::End { status, code, fuel, now } => db
                 .prepare_cached(
                     "UPDATE runs SET status = ?3, code = ?4, fuel = ?5, lease_until = 0,

@@ -36,7 +36,7 @@ impl Storage {
     }
 }
 
-fn create(
+pub(super) fn create(
     db: &Connection,
     run: &NewRun,
     parent: &Parent,

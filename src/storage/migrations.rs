@@ -10,7 +10,7 @@ pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS)
 /// The schema version that this program writes.
 pub(super) const NEWEST: i64 = STEPS.len() as i64;
 
-const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3), M::up(VF)];
+const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3), M::up(V4), M::up(V5), M::up(V6)];
 
 /// Times are microseconds since the epoch, digests their 32 bytes, run ids UUIDs.
 ///
@@ -102,9 +102,84 @@ ALTER TABLE runs ADD COLUMN waits TEXT CHECK (waits IN ('approval', 'sleep'));
 ALTER TABLE runs ADD COLUMN wake_at INTEGER NOT NULL DEFAULT 0;
 ";
 
+/// What a service needs: agents that people name, runs that somebody wants cancelled,
+/// requests that must not be done twice, and the keys of its clients.
+///
+/// `runs_open` holds only runs that have not ended, so it stays small. A run that waits
+/// for nothing has a `wake_at` of 0.
+const V4: &str = "
+ALTER TABLE agents ADD COLUMN title TEXT;
+ALTER TABLE agents ADD COLUMN note TEXT;
+
+ALTER TABLE runs ADD COLUMN cancel INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX runs_open ON runs (wake_at, created_at, id) WHERE status IN ('pending', 'running');
+
+CREATE TABLE submissions (
+    owner      TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    digest     BLOB NOT NULL CHECK (length(digest) = 32),
+    run        INTEGER NOT NULL REFERENCES runs (key),
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (owner, name)
+) STRICT;
+CREATE INDEX submissions_by_age ON submissions (created_at);
+
+CREATE TABLE keys (
+    id         TEXT NOT NULL PRIMARY KEY,
+    name       TEXT NOT NULL,
+    hash       BLOB NOT NULL CHECK (length(hash) = 32),
+    scopes     TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT;
+";
+
+/// `webhooks` is a copy of what the configuration says of them, as far as the database
+/// has to know it; `gone` is set when a receiver wants no more. `deliveries` holds one
+/// message per webhook and run that ended: a trigger adds it, so that no statement that
+/// ends runs can forget to. `next_at` is when a pending one is due, and when a settled
+/// one was settled.
+const V5: &str = "
+CREATE TABLE webhooks (
+    id     TEXT NOT NULL PRIMARY KEY,
+    origin TEXT NOT NULL,
+    agents TEXT,
+    events TEXT,
+    gone   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE deliveries (
+    key        INTEGER PRIMARY KEY,
+    run        INTEGER NOT NULL REFERENCES runs (key),
+    webhook    TEXT NOT NULL,
+    origin     TEXT NOT NULL,
+    event      TEXT NOT NULL,
+    state      TEXT NOT NULL DEFAULT 'pending'
+               CHECK (state IN ('pending', 'delivered', 'failed')),
+    created_at INTEGER NOT NULL,
+    next_at    INTEGER NOT NULL,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    UNIQUE (run, webhook, event)
+) STRICT;
+CREATE INDEX deliveries_due ON deliveries (webhook, next_at) WHERE state = 'pending';
+CREATE INDEX deliveries_by_age ON deliveries (created_at);
+
+CREATE TRIGGER runs_that_end AFTER UPDATE OF status ON runs
+WHEN NEW.status IN ('done', 'error') AND OLD.status NOT IN ('done', 'error')
+BEGIN
+    INSERT INTO deliveries (run, webhook, origin, event, created_at, next_at)
+    SELECT NEW.key, id, origin, 'run.' || NEW.status, NEW.updated_at, NEW.updated_at
+    FROM webhooks
+    WHERE NOT gone
+    AND (agents IS NULL OR NEW.agent IN (SELECT value FROM json_each(agents)))
+    AND (events IS NULL OR 'run.' || NEW.status IN (SELECT value FROM json_each(events)));
+END;
+";
+
 /// `runs.parent` is the run that a fork shares its beginning with, up to the entry
 /// `parent_at` of its journal. The parent need not be here.
-const VF: &str = "
+const V6: &str = "
 ALTER TABLE runs ADD COLUMN parent TEXT;
 ALTER TABLE runs ADD COLUMN parent_at INTEGER
     CHECK ((parent IS NULL) = (parent_at IS NULL));

@@ -12,12 +12,15 @@
 mod agents;
 mod appender;
 mod approvals;
+mod deliveries;
 mod entries;
 mod error;
 mod forks;
+mod keys;
 mod migrations;
 mod open;
 mod runs;
+mod submissions;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -29,12 +32,16 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-pub use agents::{AgentRow, RevisionRow};
+pub use agents::{AgentEdit, AgentRow, AgentTotals, RevisionRow};
 pub use appender::{Appender, Ending, Follower, follower};
 pub use approvals::ApprovalRow;
+pub use deliveries::{Attempted, Claimed, DeliveryFilter, DeliveryRow, DeliveryState, WebhookRow};
 use error::Failure;
 pub use error::StorageError;
-pub use runs::{NewRun, Parent, RunFilter, RunRow, RunStatus, Waits};
+pub use keys::KeyRow;
+pub use runs::{DueRun, NewRun, Parent, RunFilter, RunRow, RunStatus, Waits};
+pub use submissions::{Submission, Submitted};
+pub use writer::Commits;
 use writer::{Job, Queue};
 
 /// Connections for reading that are kept when nobody uses them: as many as read
@@ -72,6 +79,11 @@ impl Storage {
     /// Where the database is.
     pub fn path(&self) -> &Path {
         &self.0.queue.path
+    }
+
+    /// What this handle and its clones have committed.
+    pub fn commits(&self) -> Commits {
+        self.0.queue.commits()
     }
 
     /// Runs `query` on a connection that cannot write.

@@ -80,6 +80,8 @@ pub struct RunRow {
     pub waits: Option<Waits>,
     /// When it has to go on at the latest, if it waits.
     pub wake_at: Micros,
+    /// Somebody wants it cancelled.
+    pub cancel: bool,
     /// Whose beginning it shares, if it is a fork.
     pub parent: Option<Parent>,
 }
@@ -92,11 +94,19 @@ pub struct Parent {
     pub at: u64,
 }
 
+/// A run that can go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRun {
+    pub id: String,
+    pub agent: String,
+}
+
 /// Which runs to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFilter {
     pub agent: Option<String>,
     pub status: Option<RunStatus>,
+    pub revision: Option<Digest>,
     /// At most so many.
     pub limit: u32,
     /// Only those older than this run: the last one of the page before.
@@ -105,7 +115,7 @@ pub struct RunFilter {
 
 impl Default for RunFilter {
     fn default() -> Self {
-        Self { agent: None, status: None, limit: 100, before: None }
+        Self { agent: None, status: None, revision: None, limit: 100, before: None }
     }
 }
 
@@ -148,6 +158,67 @@ impl Storage {
                          ORDER BY created_at, id";
             select(db, order, &[&now])
         })
+    }
+
+    /// Runs that can go on now: those that nobody has a lease on and that wait for nothing,
+    /// or for a time that is over. Oldest first.
+    pub fn due_runs(&self, now: Micros) -> Result<Vec<DueRun>, StorageError> {
+        self.read(|db| {
+            let mut rows = db.prepare_cached(
+                "SELECT id, agent FROM runs
+                 WHERE status IN ('pending', 'running') AND wake_at <= ?1 AND lease_until < ?1
+                 ORDER BY created_at, id",
+            )?;
+            let rows = rows.query_map([now], |row| {
+                Ok(DueRun { id: row.get("id")?, agent: row.get("agent")? })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// When the next run is due that waits now.
+    pub fn next_wake(&self, now: Micros) -> Result<Option<Micros>, StorageError> {
+        self.read(|db| {
+            let mut next = db.prepare_cached(
+                "SELECT min(wake_at) FROM runs
+                 WHERE status IN ('pending', 'running') AND wake_at > ?1",
+            )?;
+            Ok(next.query_row([now], |row| row.get(0))?)
+        })
+    }
+
+    /// How many runs wait without a process, for a person and for a time.
+    pub fn waiting_runs(&self) -> Result<(u64, u64), StorageError> {
+        self.read(|db| {
+            let mut count = db.prepare_cached(
+                "SELECT count(*) FILTER (WHERE waits = 'approval'),
+                        count(*) FILTER (WHERE waits = 'sleep') FROM runs
+                 WHERE status IN ('pending', 'running') AND wake_at > 0",
+            )?;
+            Ok(count.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
+        })
+    }
+
+    /// Asks for a run to be cancelled: whoever has it notices when it renews its lease,
+    /// and one that nobody has is due at once. Answers the run as it is then.
+    pub async fn cancel_run(&self, run: &str) -> Result<RunRow, StorageError> {
+        let id = run.to_owned();
+        self.write(move |db| {
+            db.prepare_cached(
+                "UPDATE runs SET cancel = 1, wake_at = 0
+                 WHERE id = ?1 AND status IN ('pending', 'running')",
+            )?
+            .execute([&id])?;
+            let row = select(db, "WHERE id = ?1", &[&id])?.pop();
+            row.ok_or_else(|| StorageError::UnknownRun { run: id }.into())
+        })
+        .await
+    }
+
+    /// The run of that very id.
+    pub fn run(&self, id: &str) -> Result<RunRow, StorageError> {
+        let row = self.read(|db| Ok(select(db, "WHERE id = ?1", &[&id])?.pop()))?;
+        row.ok_or_else(|| StorageError::UnknownRun { run: id.to_owned() })
     }
 
     /// The runs that `filter` asks for, newest first.
@@ -215,11 +286,14 @@ pub(super) struct Taken {
     pub(super) idle_since: Option<Micros>,
     /// No process has gone on with it before.
     pub(super) is_untouched: bool,
+    /// Somebody wants it cancelled.
+    pub(super) cancel: bool,
 }
 
 impl Taken {
     pub(super) fn created(key: i64) -> Self {
-        Self { key, epoch: FIRST_EPOCH, idle_since: None, is_untouched: true }
+        let epoch = FIRST_EPOCH;
+        Self { key, epoch, idle_since: None, is_untouched: true, cancel: false }
     }
 }
 
@@ -240,8 +314,8 @@ fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<Taken,
         )?
         .query_row(params![run, until], |taken| Ok((taken.get(0)?, taken.get(1)?)))?;
     let idle_since = row.waits.is_none().then_some(row.updated_at);
-    let is_untouched = status == RunStatus::Pending;
-    Ok(Taken { key: taken.0, epoch: taken.1, idle_since, is_untouched })
+    let (is_untouched, cancel) = (status == RunStatus::Pending, row.cancel);
+    Ok(Taken { key: taken.0, epoch: taken.1, idle_since, is_untouched, cancel })
 }
 
 /// Builds the statement from the parts that the filter has, so that each
@@ -257,6 +331,10 @@ fn list(db: &Connection, filter: &RunFilter) -> Result<Vec<RunRow>, Failure> {
     if let Some(status) = &status {
         parts.push("status = ?");
         values.push(status);
+    }
+    if let Some(revision) = &filter.revision {
+        parts.push("revision = ?");
+        values.push(revision.as_bytes());
     }
     let created_at: Micros;
     if let Some(before) = &filter.before {
@@ -281,7 +359,7 @@ pub(super) fn select(
 ) -> Result<Vec<RunRow>, Failure> {
     let mut rows = db.prepare_cached(&format!(
         "SELECT id, agent, revision, status, code, created_at, updated_at, entries, fuel, head,
-                lease_until, waits, wake_at, parent, parent_at FROM runs {rest}"
+                lease_until, waits, wake_at, cancel, parent, parent_at FROM runs {rest}"
     ))?;
     Ok(rows.query_map(values, read_row)?.collect::<Result<_, _>>()?)
 }
@@ -301,6 +379,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         lease_until: row.get("lease_until")?,
         waits: row.get("waits")?,
         wake_at: row.get("wake_at")?,
+        cancel: row.get("cancel")?,
         parent: match row.get("parent")? {
             Some(run) => Some(Parent { run, at: row.get("parent_at")? }),
             None => None,

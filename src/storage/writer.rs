@@ -5,6 +5,7 @@
 //! job that fails is undone alone; a commit that fails, fails all of its jobs.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,16 @@ pub(super) struct Queue {
     pub(super) path: PathBuf,
     state: Mutex<State>,
     bell: Condvar,
+    commits: AtomicU64,
+    jobs: AtomicU64,
+}
+
+/// What has been committed since the database was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Commits {
+    pub commits: u64,
+    /// What shared them: one for each run that wrote, or each other change.
+    pub jobs: u64,
 }
 
 #[derive(Default)]
@@ -45,7 +56,15 @@ struct State {
 
 impl Queue {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, state: Mutex::default(), bell: Condvar::new() }
+        let (commits, jobs) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { path, state: Mutex::default(), bell: Condvar::new(), commits, jobs }
+    }
+
+    pub(super) fn commits(&self) -> Commits {
+        Commits {
+            commits: self.commits.load(Ordering::Relaxed),
+            jobs: self.jobs.load(Ordering::Relaxed),
+        }
     }
 
     /// Adds a job, which is committed at once if it is `urgent`.
@@ -78,6 +97,8 @@ impl Queue {
     pub(super) fn serve(&self, db: &Connection) {
         let _guard = CloseOnExit(self);
         while let Some(batch) = self.next_batch() {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+            self.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
             commit(db, &self.path, batch);
         }
     }

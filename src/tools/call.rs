@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -157,7 +157,11 @@ pub struct RunTools {
     policy: Arc<Policy>,
     approver: Option<Arc<dyn Approver>>,
     watcher: Option<Watcher>,
+    observer: Option<Observer>,
 }
+
+/// Is told of each call that reached a tool: its full name, the answer, the time it took.
+pub type Observer = Arc<dyn Fn(&str, &Answer, Duration) + Send + Sync>;
 
 /// Whether a call can be made as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,8 +206,16 @@ impl RunTools {
         asks: Arc<dyn Fn(&str) -> bool + Send + Sync>,
         limits: ToolLimits,
     ) -> Self {
-        let (needs, policy) = (Arc::default(), Arc::default());
-        Self { catalogue, asks, limits, needs, policy, approver: None, watcher: None }
+        Self {
+            catalogue,
+            asks,
+            limits,
+            needs: Arc::default(),
+            policy: Arc::default(),
+            approver: None,
+            watcher: None,
+            observer: None,
+        }
     }
 
     /// Holds the run to what the operator says about tools.
@@ -227,6 +239,12 @@ impl RunTools {
     /// Shows what calls produce while they are under way.
     pub fn with_watcher(mut self, watcher: Watcher) -> Self {
         self.watcher = Some(watcher);
+        self
+    }
+
+    /// Tells this of the calls that are made.
+    pub fn with_observer(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
         self
     }
 
@@ -291,6 +309,7 @@ impl RunTools {
     pub fn call(&self, call: Call<'_>) -> BoxFuture<'static, Called> {
         let Call { key, name, arguments, budget } = call;
         let ready = self.admit(name, arguments).map(|tool| (tool, arguments.to_owned()));
+        let is_admitted = ready.is_ok();
         let (limits, vault) = (self.limits, self.catalogue.vault().clone());
         let report = Report::new(key.clone(), self.watcher.clone(), vault.clone());
         let provider = name.split_once('.').map_or(name, |(provider, _)| provider);
@@ -314,8 +333,14 @@ impl RunTools {
                 }
             }
         };
+        let observer = self.observer.clone().filter(|_| is_admitted);
+        let observed = name.to_owned();
         let told = async move {
+            let begun = Instant::now();
             let answer = perform.await.map_or_else(Answer::Error, Answer::Ok);
+            if let Some(observer) = observer {
+                observer(&observed, &answer, begun.elapsed());
+            }
             let (usage, mut attempts) = report.so_far();
             for attempt in &mut attempts {
                 attempt.error = clip(&scrubber.scrub_text(&attempt.error), MAX_MESSAGE);

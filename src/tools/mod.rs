@@ -27,7 +27,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 pub use approval::{Approver, Decided, Question, Reply};
-pub use call::{Call, Called, RunTools, ToolLimits, Vetted};
+pub use call::{Call, Called, Observer, RunTools, ToolLimits, Vetted};
 pub use catalogue::{Catalogue, GrantError};
 pub use context::{Budget, CallContext, Report, Watcher};
 pub use vault::{Secret, UnknownSecret, Vault};

@@ -586,7 +586,7 @@ async fn a_fork_can_wait_for_its_turn() {
     let tools = story.start(library.clone()).tools();
     // At a call that has no answer, and may not be repeated.
     let plan = story.plans(&story.revision, &parent.journal, at(3), &tools).await.unwrap();
-    DurableRun::queue_fork(&storage, &plan).await.unwrap();
+    DurableRun::submit_fork(&storage, &plan, None).await.unwrap();
     let row = storage.run_by_prefix(&plan.started.run).unwrap();
     assert_eq!((row.status, row.entries, row.fuel), (RunStatus::Pending, 4, plan.fuel));
     assert_eq!(storage.entries(&row.id).unwrap(), plan.entries);
@@ -598,7 +598,7 @@ async fn a_fork_can_wait_for_its_turn() {
     let Outcome::Done(output) = &ran.ended.outcome else { panic!("{ran:?}") };
     assert!(format!("{output:?}").contains("\"answers\":2"), "{output:?}");
     assert_eq!(library.asked().len(), 1);
-    let twice = DurableRun::queue_fork(&storage, &plan).await;
+    let twice = DurableRun::submit_fork(&storage, &plan, None).await;
     assert!(twice.is_err(), "a run is created once");
 }
 
@@ -612,7 +612,7 @@ async fn a_fork_that_a_process_began_to_go_on_with_is_resumed_with_care() {
     let library = Library::of_deeds();
     let tools = story.start(library.clone()).tools();
     let plan = story.plans(&story.revision, &parent.journal, at(3), &tools).await.unwrap();
-    DurableRun::queue_fork(&storage, &plan).await.unwrap();
+    DurableRun::submit_fork(&storage, &plan, None).await.unwrap();
     let id = &plan.started.run;
     let taken = storage.take_over(id, now(), 0, None).await.unwrap();
     assert!(taken.is_untouched());

@@ -32,6 +32,7 @@ mod registry;
 mod resume;
 mod scripted_model;
 mod servers;
+mod service;
 mod support;
 mod tampering;
 #[cfg(unix)]

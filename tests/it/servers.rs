@@ -1,4 +1,4 @@
-//! Sets up the MCP servers that the tests run against: real ones from the
+//! Sets up the programs that the tests run against: real MCP servers from the
 //! registries, pinned by the files in `tests/servers/`, and odd ones of our own.
 //!
 //! They are installed below `target/` by whoever needs them first.
@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 use crate::support::root;
 
 /// The files that say what is installed.
-const PINS: [&str; 3] = ["package.json", "package-lock.json", "requirements.txt"];
+const PINS: [&str; 4] =
+    ["package.json", "package-lock.json", "requirements.txt", "schemathesis.txt"];
 
 fn pins() -> PathBuf {
     root().join("tests/servers")
@@ -42,10 +43,13 @@ fn install(folder: &Path) {
     let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
     done("npm", &npm, folder, "Node.js 20 or newer with npm (`apt-get install nodejs npm`)");
     let python = "Python 3.10 or newer with venv (`apt-get install python3 python3-venv`)";
-    done("python3", &["-m", "venv", "--clear", "python"], folder, python);
-    let pip = folder.join("python/bin/pip");
-    let requirements = ["install", "--disable-pip-version-check", "-q", "-r", "requirements.txt"];
-    done(pip.to_str().unwrap(), &requirements, folder, python);
+    // What they need differs in versions, so each has an environment of its own.
+    for (environment, pins) in [("python", "requirements.txt"), ("checks", "schemathesis.txt")] {
+        done("python3", &["-m", "venv", "--clear", environment], folder, python);
+        let pip = folder.join(environment).join("bin/pip");
+        let requirements = ["install", "--disable-pip-version-check", "-q", "-r", pins];
+        done(pip.to_str().unwrap(), &requirements, folder, python);
+    }
 }
 
 fn done(program: &str, arguments: &[&str], folder: &Path, needed: &str) {
@@ -71,6 +75,11 @@ pub fn node_server(name: &str) -> String {
 /// The official server that tells the time.
 pub fn time_server() -> String {
     installed().join("python/bin/mcp-server-time").to_str().unwrap().to_owned()
+}
+
+/// The program that holds a server to its OpenAPI document.
+pub fn schemathesis() -> String {
+    installed().join("checks/bin/schemathesis").to_str().unwrap().to_owned()
 }
 
 /// The interpreter for servers of our own.

@@ -2,7 +2,6 @@
 
 pub mod diff;
 pub mod entry;
-pub mod pending;
 pub mod replay;
 pub mod run;
 pub mod style;

@@ -128,11 +128,7 @@ pub fn time(micros: Micros) -> String {
 
 /// Date and time as RFC 3339 in UTC, for machines.
 pub fn timestamp(micros: Micros) -> String {
-    let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-    match jiff::Timestamp::from_microsecond(micros) {
-        Ok(time) => format!("{time:.6}"),
-        Err(_) => micros.to_string(),
-    }
+    crate::journal::rfc3339(micros)
 }
 
 /// `1 entry`, `2 entries`.

@@ -16,6 +16,7 @@ use crate::journal::{
 };
 use crate::json::Json;
 use crate::revision::Digest;
+use crate::runtime::control::{Due, Interrupt};
 use crate::sandbox::{Stopped, ToolRequest, World};
 use crate::tools::{Call, Called, Decided, Reply, RunTools, Vetted};
 
@@ -214,10 +215,14 @@ impl Effects {
         };
         let mut too_long = std::pin::pin!(too_long);
         while under_way.waiting.missing() > 0 {
+            let (is_held, is_called) = (self.open_questions > 0, under_way.is_called());
             if let Some(park) = under_way.park() {
+                // Who wants it to end does not want it to wait.
+                if control.is_cancelled() {
+                    return self.interrupt(Due::End(Interrupt::Cancelled));
+                }
                 return self.halt(Err(Halt::Parked(park)));
             }
-            let (is_held, is_called) = (self.open_questions > 0, under_way.is_called());
             // What has been cancelled meanwhile takes no step: a call is made when it
             // is waited for, and not before.
             let step = tokio::select! {

@@ -258,6 +258,9 @@ impl Effects {
     async fn fall_asleep(&mut self, until: Micros) -> Result<(), Stopped> {
         if self.tape.departed().is_none() {
             self.commit().await?;
+            if let Some(due @ Due::End(_)) = self.control.due() {
+                return self.interrupt(due);
+            }
             if self.control.is_too_long(until) {
                 let until = until.min(self.control.deadline().unwrap_or(until));
                 return self.halt(Err(Halt::Parked(Park { until, calls: Vec::new() })));

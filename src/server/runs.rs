@@ -1,0 +1,354 @@
+//! Routes of runs.
+
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use super::agents::check_limit;
+use super::auth::{Reader, Runner};
+use super::extract::{Binary, Json, Path, Query};
+use super::{App, Problem};
+use crate::journal::{Approval, rfc3339};
+use crate::json::Json as Recorded;
+use crate::revision::Digest;
+use crate::service::view::{RunView, Status};
+use crate::service::{Ask, Pending, ProofView};
+use crate::storage::{RunFilter, RunStatus, Submission};
+
+/// Seconds that an answer can be held until the run has ended.
+const MAX_WAIT: u64 = 300;
+
+/// Characters of an `Idempotency-Key`.
+const MAX_REQUEST_NAME: usize = 255;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewRun {
+    /// What the run is given: it has to fit the input schema of the revision.
+    #[schema(value_type = Value)]
+    input: Box<RawValue>,
+    /// Id of the revision, or a beginning of it that no other one has; the published one
+    /// if it is absent.
+    #[schema(pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$")]
+    revision: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Wait {
+    /// Hold the answer until the run has ended, at most for so many seconds.
+    #[param(minimum = 0, maximum = 300)]
+    wait: Option<u64>,
+}
+
+/// Start a run
+///
+/// It is durable when this answers. With the header `Idempotency-Key` the same request
+/// sent again within a day answers the same run and starts no other.
+#[utoipa::path(
+    post, path = "/agents/{agentId}/runs", tag = "runs", operation_id = "startRun",
+    params(
+        ("agentId" = String, Path), Wait,
+        ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, up to 255 visible characters", max_length = 255, pattern = "^[!-~]+$"),
+    ),
+    request_body = NewRun,
+    responses(
+        (status = 201, description = "The run", body = RunView),
+        (status = 200, description = "The same request had started it", body = RunView),
+    ),
+)]
+pub async fn start(
+    State(app): State<App>,
+    Runner(client): Runner,
+    Path(agent): Path<String>,
+    Query(query): Query<Wait>,
+    headers: HeaderMap,
+    Json { value, bytes }: Json<NewRun>,
+) -> Result<(StatusCode, Answer<RunView>), Problem> {
+    let wait = check_wait(query.wait)?;
+    let name = request_name(&headers)?;
+    let submission = name.map(|name| Submission {
+        owner: client.id,
+        name,
+        digest: Digest::of_parts(&[agent.as_bytes(), &bytes]),
+    });
+    let NewRun { input, revision } = value;
+    let ask = Ask { agent, revision, input: input.get().to_owned(), submission };
+    let service = app.service();
+    let submitted = service.submit(ask).await?;
+    let view = match wait {
+        None => service.view(&submitted.run).await?,
+        Some(wait) => tokio::select! {
+            view = service.wait_for_end(&submitted.run, wait) => view?,
+            () = app.stopped() => service.view(&submitted.run).await?,
+        },
+    };
+    let status = if submitted.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Answer(view)))
+}
+
+fn check_wait(wait: Option<u64>) -> Result<Option<Duration>, Problem> {
+    match wait {
+        Some(seconds) if seconds > MAX_WAIT => {
+            let detail = format!("`wait` is `{seconds}`, but must be from 0 to {MAX_WAIT}");
+            Err(Problem::bad_request("bad-query", detail))
+        }
+        wait => Ok(wait.map(Duration::from_secs)),
+    }
+}
+
+fn request_name(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let bytes = value.as_bytes();
+    if bytes.is_empty() || bytes.len() > MAX_REQUEST_NAME || !bytes.iter().all(u8::is_ascii_graphic)
+    {
+        let detail =
+            format!("`Idempotency-Key` must have 1 to {MAX_REQUEST_NAME} visible characters");
+        return Err(Problem::bad_request("bad-idempotency-key", detail));
+    }
+    Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+}
+
+/// Runs of an agent, the newest first, a page at a time.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListRuns {
+    /// Only those that are at this.
+    status: Option<Status>,
+    /// Only those of this revision: its id, or a beginning of it.
+    #[param(pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$")]
+    revision: Option<String>,
+    /// How many at most.
+    #[serde(default = "fifty")]
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: u32,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+fn fifty() -> u32 {
+    50
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RunPage {
+    items: Vec<RunView>,
+    /// The `cursor` of the next page; null on the last one.
+    next: Option<String>,
+}
+
+/// List an agent's runs
+#[utoipa::path(
+    get, path = "/agents/{agentId}/runs", tag = "runs", operation_id = "listRuns",
+    params(("agentId" = String, Path), ListRuns), responses((status = 200, body = RunPage)),
+)]
+pub async fn list(
+    State(app): State<App>,
+    _: Reader,
+    Path(agent): Path<String>,
+    Query(query): Query<ListRuns>,
+) -> Result<Answer<RunPage>, Problem> {
+    let limit = check_limit(query.limit)?;
+    let service = app.service();
+    service.agent(&agent)?;
+    let revision = match &query.revision {
+        Some(prefix) => Some(service.digest(&agent, prefix)?),
+        None => None,
+    };
+    let filter = RunFilter {
+        agent: Some(agent),
+        status: query.status.map(RunStatus::from),
+        revision,
+        limit: limit + 1,
+        before: query.cursor,
+    };
+    let mut items = service.list(filter).await?;
+    let are_more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = items.last().filter(|_| are_more).map(|run| run.id.clone());
+    Ok(Answer(RunPage { items, next }))
+}
+
+/// Get a run
+#[utoipa::path(
+    get, path = "/runs/{runId}", tag = "runs", operation_id = "getRun",
+    params(("runId" = String, Path, description = "Its id, or a beginning of it"), Wait),
+    responses((status = 200, body = RunView)),
+)]
+pub async fn get(
+    State(app): State<App>,
+    _: Reader,
+    Path(run): Path<String>,
+    Query(query): Query<Wait>,
+) -> Result<Answer<RunView>, Problem> {
+    let wait = check_wait(query.wait)?;
+    let service = app.service();
+    let run = service.row(&run)?.id;
+    Ok(Answer(match wait {
+        None => service.view(&run).await?,
+        Some(wait) => tokio::select! {
+            view = service.wait_for_end(&run, wait) => view?,
+            () = app.stopped() => service.view(&run).await?,
+        },
+    }))
+}
+
+/// Cancel a run
+///
+/// It ends as soon as its guest can be stopped. A run that has ended stays as it is.
+#[utoipa::path(
+    post, path = "/runs/{runId}/cancel", tag = "runs", operation_id = "cancelRun",
+    params(("runId" = String, Path, description = "Its id, or a beginning of it")),
+    responses((status = 200, body = RunView)),
+)]
+pub async fn cancel(
+    State(app): State<App>,
+    _: Runner,
+    Path(run): Path<String>,
+) -> Result<Answer<RunView>, Problem> {
+    let service = app.service();
+    let run = service.row(&run)?.id;
+    service.cancel(&run).await?;
+    Ok(Answer(service.view(&run).await?))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    Approve,
+    Deny,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Approve {
+    decision: Decision,
+    /// Number of the call, where several wait.
+    call: Option<u64>,
+    /// With `deny`: what the agent is told.
+    reason: Option<String>,
+    /// With `approve`: the arguments to call the tool with, instead of the agent's.
+    #[schema(value_type = Option<Value>)]
+    arguments: Option<Box<RawValue>>,
+}
+
+/// Decide about a call that waits for a person
+///
+/// The first decision counts.
+#[utoipa::path(
+    post, path = "/runs/{runId}/approve", tag = "runs", operation_id = "approveCall",
+    params(("runId" = String, Path, description = "Its id, or a beginning of it")),
+    request_body = Approve, responses((status = 200, body = RunView)),
+)]
+pub async fn approve(
+    State(app): State<App>,
+    Runner(client): Runner,
+    Path(run): Path<String>,
+    Json { value, .. }: Json<Approve>,
+) -> Result<Answer<RunView>, Problem> {
+    let service = app.service();
+    let run = service.row(&run)?.id;
+    let invalid =
+        |detail: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", detail);
+    let Approve { decision, call, reason, arguments } = value;
+    let decision = match (decision, reason, arguments) {
+        (Decision::Approve, None, None) => Approval::Approved,
+        (Decision::Approve, None, Some(arguments)) => {
+            let arguments = Recorded::parse(arguments.get());
+            Approval::Edited(arguments.map_err(|error| {
+                Problem::bad_request("bad-json", format!("`arguments` is {error}"))
+            })?)
+        }
+        (Decision::Approve, Some(_), _) => return Err(invalid("only a denial has a `reason`")),
+        (Decision::Deny, reason, None) => Approval::Denied(reason.unwrap_or_default()),
+        (Decision::Deny, _, Some(_)) => return Err(invalid("a denial has no `arguments`")),
+    };
+    service.decide(&run, call, decision, &client.name).await?;
+    Ok(Answer(service.view(&run).await?))
+}
+
+/// A call that waits for a person.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingCall {
+    /// Number of the call.
+    call: u64,
+    tool: String,
+    arguments: Value,
+    /// When it is denied if nobody has decided.
+    until: String,
+}
+
+impl From<Pending> for PendingCall {
+    fn from(pending: Pending) -> Self {
+        let Pending { call, tool, arguments, until } = pending;
+        Self { call, tool, arguments: arguments.to_value(), until: rfc3339(until) }
+    }
+}
+
+/// The calls of a run that wait for a person
+#[utoipa::path(
+    get, path = "/runs/{runId}/approvals", tag = "runs", operation_id = "listApprovals",
+    params(("runId" = String, Path, description = "Its id, or a beginning of it")),
+    responses((status = 200, body = Vec<PendingCall>)),
+)]
+pub async fn approvals(
+    State(app): State<App>,
+    _: Reader,
+    Path(run): Path<String>,
+) -> Result<Answer<Vec<PendingCall>>, Problem> {
+    let service = app.service();
+    let run = service.row(&run)?.id;
+    let pending = service.pending(&run).await?;
+    Ok(Answer(pending.into_iter().map(PendingCall::from).collect()))
+}
+
+/// Run a run again from its journal alone
+///
+/// Nothing is called, and nothing is recorded: the answer tells whether every entry was
+/// made again, or where the first difference is.
+#[utoipa::path(
+    post, path = "/runs/{runId}/replay", tag = "runs", operation_id = "replayRun",
+    params(("runId" = String, Path, description = "Its id, or a beginning of it")),
+    responses((status = 200, body = ProofView)),
+)]
+pub async fn replay(
+    State(app): State<App>,
+    _: Runner,
+    Path(run): Path<String>,
+) -> Result<Answer<ProofView>, Problem> {
+    let service = app.service();
+    let run = service.row(&run)?.id;
+    Ok(Answer(service.replay(&run).await?.view()))
+}
+
+/// A run and its revision as one file, which `reenact replay` proves anywhere
+#[utoipa::path(
+    get, path = "/runs/{runId}/export", tag = "runs", operation_id = "exportRun",
+    params(("runId" = String, Path, description = "Its id, or a beginning of it")),
+    responses((status = 200, body = Binary, content_type = "application/x-tar")),
+)]
+pub async fn export(
+    State(app): State<App>,
+    _: Reader,
+    Path(run): Path<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let service = app.service();
+    let run = service.row(&run)?.id;
+    let bytes = service.export(&run).await?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-tar".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{run}.reenact\"")),
+    ];
+    Ok((headers, Bytes::from(bytes)))
+}

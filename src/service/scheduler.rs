@@ -1,0 +1,279 @@
+//! When runs are executed: what is due is put in the queue, what has its turn is
+//! started, and what is under way is let go of when the service stops.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::hub::{Hub, Subscription};
+use super::queue::{Counts, Next, Places, Queue};
+use super::{Service, blocking};
+use crate::journal::Micros;
+use crate::runtime::{self, Canceller};
+
+/// How soon it is noticed that another process has left a run, or decided something.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a stop waits for runs that do not let go, beyond their time of grace.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+pub struct Scheduler {
+    queue: Mutex<Queue>,
+    /// Somebody may have a turn.
+    turn: Notify,
+    /// Something may be due.
+    due: Notify,
+    /// A run was let go of.
+    left: Notify,
+    /// The runs that this process executes.
+    held: Mutex<HashMap<String, Canceller>>,
+    hub: Hub,
+}
+
+/// How many runs are where, and which agents have some in the queue.
+pub struct Snapshot {
+    pub counts: Counts,
+    pub waiting_by_agent: Vec<(String, usize)>,
+}
+
+/// A run's turn: its places are given back when it is dropped.
+pub(super) struct Turn {
+    service: Service,
+    pub run: String,
+    pub agent: String,
+    is_loaded: bool,
+    /// The run waits without a process from here on.
+    pub is_parked: bool,
+}
+
+impl Scheduler {
+    pub fn new(places: Places) -> Self {
+        Self {
+            queue: Mutex::new(Queue::new(places)),
+            turn: Notify::new(),
+            due: Notify::new(),
+            left: Notify::new(),
+            held: Mutex::default(),
+            hub: Hub::default(),
+        }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let queue = self.queue();
+        Snapshot { counts: queue.counts(), waiting_by_agent: queue.waiting_by_agent() }
+    }
+
+    /// A run that is durable and can be executed.
+    pub fn add(&self, run: &str, agent: &str) {
+        if self.queue().add(run, agent, runtime::now()) {
+            self.turn.notify_one();
+        }
+    }
+
+    /// Something has happened to a run that nobody has: it may be due.
+    pub fn look(&self) {
+        self.due.notify_one();
+    }
+
+    /// Cancels a run if this process has it.
+    pub fn cancel(&self, run: &str) {
+        if let Some(canceller) = self.held().get(run) {
+            canceller.cancel();
+        }
+    }
+
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<String, Canceller>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Service {
+    /// Begins to execute runs: first all that can go on now. Returns when those are in
+    /// the queue.
+    pub async fn start(&self) -> Result<Vec<JoinHandle<()>>, super::ServiceError> {
+        self.take_due().await?;
+        let (starting, looking) = (self.clone(), self.clone());
+        Ok(vec![
+            tokio::spawn(async move { starting.give_turns().await }),
+            tokio::spawn(async move { looking.look_for_due().await }),
+        ])
+    }
+
+    /// Stops: nothing new is started, and runs under way are let go of, to be resumed by
+    /// whoever comes next. Calls under way have `grace` to answer.
+    pub async fn stop(&self, grace: Duration) {
+        let scheduler = &self.0.scheduler;
+        scheduler.queue().close();
+        let let_go = async {
+            loop {
+                let left = scheduler.left.notified();
+                // Also those that had just got their turn.
+                scheduler.held().values().for_each(|canceller| canceller.leave(grace));
+                if scheduler.queue().counts().held == 0 {
+                    return;
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(100), left).await;
+            }
+        };
+        if tokio::time::timeout(grace + LAST_WAIT, let_go).await.is_err() {
+            let held = scheduler.queue().counts().held;
+            tracing::warn!(
+                "{held} runs did not let go in time; their leases run out by themselves"
+            );
+        }
+    }
+
+    /// Watches a run, whoever executes it.
+    pub fn subscribe(&self, run: &str) -> Subscription {
+        self.0.scheduler.hub.subscribe(run)
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.0.scheduler.queue().counts()
+    }
+
+    async fn give_turns(&self) {
+        let scheduler = &self.0.scheduler;
+        loop {
+            let next = scheduler.queue().next();
+            match next {
+                Some(Next::Start { run, agent }) => {
+                    let turn = Turn::new(self.clone(), run, agent);
+                    let service = self.clone();
+                    tokio::spawn(async move { service.take_turn(turn).await });
+                }
+                Some(Next::Return { agent, place }) => {
+                    if place.send(()).is_err() {
+                        // Nobody wants it any more.
+                        scheduler.queue().unload(&agent);
+                    }
+                }
+                None => scheduler.turn.notified().await,
+            }
+        }
+    }
+
+    async fn look_for_due(&self) {
+        loop {
+            let wait = match self.0.storage.next_wake(runtime::now()) {
+                Ok(Some(wake)) => Duration::from_micros(wake.saturating_sub(runtime::now())),
+                Ok(None) => LOOK_EVERY,
+                Err(error) => {
+                    tracing::error!("cannot look for runs that wait: {error}");
+                    LOOK_EVERY
+                }
+            };
+            let _ =
+                tokio::time::timeout(wait.min(LOOK_EVERY), self.0.scheduler.due.notified()).await;
+            if let Err(error) = self.take_due().await {
+                tracing::error!("cannot look for runs that are due: {error}");
+            }
+        }
+    }
+
+    /// Puts all that is due in the queue.
+    async fn take_due(&self) -> Result<(), super::ServiceError> {
+        let storage = self.0.storage.clone();
+        let due = blocking(move || Ok(storage.due_runs(runtime::now())?)).await?;
+        let now = runtime::now();
+        let mut queue = self.0.scheduler.queue();
+        let added = due.iter().filter(|run| queue.add(&run.id, &run.agent, now)).count();
+        drop(queue);
+        if added > 0 {
+            self.0.scheduler.turn.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Turn {
+    fn new(service: Service, run: String, agent: String) -> Self {
+        Self { service, run, agent, is_loaded: true, is_parked: false }
+    }
+
+    /// The run is executed from here on, and can be cancelled.
+    pub fn hold(&self, canceller: Canceller) {
+        self.scheduler().held().insert(self.run.clone(), canceller);
+    }
+
+    /// Gives back the place of the guest, which is not loaded any more.
+    pub fn unload(&mut self) {
+        if std::mem::replace(&mut self.is_loaded, false) {
+            self.scheduler().queue().unload(&self.agent);
+            self.scheduler().turn.notify_one();
+        }
+    }
+
+    /// Waits for a place for the guest. `false` if there will not be one.
+    pub async fn load(&mut self) -> bool {
+        let place = self.scheduler().queue().come_back(&self.agent);
+        self.scheduler().turn.notify_one();
+        self.is_loaded = Place { turn: self, place: Some(place) }.wait().await;
+        self.is_loaded
+    }
+
+    pub fn went_on(&self) {
+        self.scheduler().queue().went_on(&self.run);
+    }
+
+    /// The run could not go on. Answers when it is tried again.
+    pub fn failed(&self) -> Micros {
+        self.scheduler().queue().failed(&self.run, runtime::now())
+    }
+
+    fn scheduler(&self) -> &Scheduler {
+        &self.service.0.scheduler
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.unload();
+        let scheduler = self.scheduler();
+        scheduler.held().remove(&self.run);
+        scheduler.queue().leave(&self.run);
+        scheduler.hub.release(&self.run);
+        scheduler.turn.notify_one();
+        scheduler.left.notify_one();
+        if self.is_parked {
+            // It may be due again already, or soon.
+            scheduler.look();
+        }
+    }
+}
+
+/// A place that is waited for; given back if nobody waits any more when it comes.
+struct Place<'a> {
+    turn: &'a Turn,
+    place: Option<oneshot::Receiver<()>>,
+}
+
+impl Place<'_> {
+    async fn wait(mut self) -> bool {
+        let Some(place) = &mut self.place else { return false };
+        let is_given = place.await.is_ok();
+        self.place = None;
+        is_given
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(mut place) = self.place.take() else { return };
+        place.close();
+        if place.try_recv().is_ok() {
+            self.turn.scheduler().queue().unload(&self.turn.agent);
+        }
+    }
+}

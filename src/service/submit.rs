@@ -1,0 +1,77 @@
+//! Asking for runs: what is asked for is checked, and durable before it is said to be.
+
+use super::{Service, ServiceError};
+use crate::registry::Target;
+use crate::revision::Limits;
+use crate::runtime::{DurableRun, NewRun};
+use crate::storage::{self, Submission};
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    pub agent: String,
+    /// The id of a revision or a beginning of it; `None` for the published one.
+    pub revision: Option<String>,
+    /// JSON.
+    pub input: String,
+    /// The name of the request, where it has one.
+    pub submission: Option<Submission>,
+}
+
+/// The run that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    pub run: String,
+    /// `false` if the same request had made it before.
+    pub is_new: bool,
+}
+
+impl Service {
+    /// Enters a run. It is durable when this returns, and waits for its turn.
+    pub async fn submit(&self, ask: Ask) -> Result<Submitted, ServiceError> {
+        if let Some(submission) = &ask.submission
+            && let Some(known) = self.0.storage.submitted(submission)?
+        {
+            return known_run(known, submission);
+        }
+        let limit = self.0.limits.queue;
+        if self.counts().waiting >= limit {
+            return Err(ServiceError::Full { limit });
+        }
+        let target = Target { agent: ask.agent, prefix: ask.revision };
+        let row = self.0.registry.resolve(&target)?;
+        let prepared = self.0.shelf.get(row.digest).await?;
+        let limits = Limits::effective(&prepared.revision.manifest.limits, &self.0.config.limits);
+        let tools = self.tools(&prepared.revision, &limits);
+        let plan = NewRun::plan(&prepared, &ask.input, limits, &tools)?;
+        let submission = ask.submission.clone();
+        match DurableRun::submit(&self.0.storage, &plan, submission).await? {
+            storage::Submitted::New => {
+                let run = plan.started.run;
+                self.0.scheduler.add(&run, &row.agent);
+                Ok(Submitted { run, is_new: true })
+            }
+            other => {
+                let submission = ask.submission.as_ref();
+                known_run(other, submission.expect("only a name can be known"))
+            }
+        }
+    }
+
+    /// Asks for a run to be cancelled. One that has ended stays as it is.
+    pub async fn cancel(&self, run: &str) -> Result<(), ServiceError> {
+        self.0.storage.cancel_run(run).await?;
+        self.0.scheduler.cancel(run);
+        self.0.scheduler.look();
+        Ok(())
+    }
+}
+
+fn known_run(known: storage::Submitted, by: &Submission) -> Result<Submitted, ServiceError> {
+    match known {
+        storage::Submitted::Known(run) => Ok(Submitted { run, is_new: false }),
+        storage::Submitted::New | storage::Submitted::Other => {
+            Err(ServiceError::OtherRequest { name: by.name.clone() })
+        }
+    }
+}

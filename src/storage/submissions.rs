@@ -1,0 +1,122 @@
+//! Runs that clients ask for: they wait for their turn, and a request that is sent
+//! twice makes one run.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::error::{Failure, StorageError};
+use super::{NewRun, Parent, Storage, forks, runs};
+use crate::journal::{Micros, Stored};
+use crate::revision::Digest;
+
+/// How long the name of a request is remembered.
+const REMEMBERED: Micros = 24 * 3_600 * 1_000_000;
+
+/// Names that are forgotten with each new one, at most: faster than they come.
+const FORGOTTEN_AT_ONCE: u32 = 4;
+
+/// A name that a client gives a request, so that sending it again does nothing more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Who sends it: the names of different clients have nothing to do with each other.
+    pub owner: String,
+    pub name: String,
+    /// Of all that the request says.
+    pub digest: Digest,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submitted {
+    New,
+    /// The same request made this run.
+    Known(String),
+    /// Another request had that name.
+    Other,
+}
+
+impl Storage {
+    /// Enters a run that waits for its turn. Durable when it returns.
+    pub async fn submit_run(
+        &self,
+        run: NewRun,
+        first: impl Into<Stored>,
+        submission: Option<Submission>,
+    ) -> Result<Submitted, StorageError> {
+        let first = first.into();
+        self.write(move |db| {
+            once(db, run.created_at, submission, || runs::insert(db, &run, &first))
+        })
+        .await
+    }
+
+    /// As [`Storage::submit_run`], for a fork. See [`Storage::create_fork`].
+    pub async fn submit_fork(
+        &self,
+        run: NewRun,
+        parent: Parent,
+        entries: Vec<Stored>,
+        fuel: u64,
+        submission: Option<Submission>,
+    ) -> Result<Submitted, StorageError> {
+        self.write(move |db| {
+            let enter = || forks::create(db, &run, &parent, &entries, fuel);
+            once(db, run.created_at, submission, enter)
+        })
+        .await
+    }
+
+    /// What came of a request, if it was made before.
+    pub fn submitted(&self, submission: &Submission) -> Result<Option<Submitted>, StorageError> {
+        self.read(|db| find(db, submission))
+    }
+}
+
+/// Enters a run, and answers its key, unless the same request has entered one before.
+fn once(
+    db: &Connection,
+    now: Micros,
+    submission: Option<Submission>,
+    enter: impl FnOnce() -> Result<i64, Failure>,
+) -> Result<Submitted, Failure> {
+    let Some(submission) = submission else {
+        enter()?;
+        return Ok(Submitted::New);
+    };
+    forget(db, now)?;
+    if let Some(known) = find(db, &submission)? {
+        return Ok(known);
+    }
+    let key = enter()?;
+    let Submission { owner, name, digest } = &submission;
+    db.prepare_cached(
+        "INSERT INTO submissions (owner, name, digest, run, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![owner, name, digest.as_bytes(), key, now])?;
+    Ok(Submitted::New)
+}
+
+fn find(db: &Connection, submission: &Submission) -> Result<Option<Submitted>, Failure> {
+    let known = db
+        .prepare_cached(
+            "SELECT submissions.digest, runs.id FROM submissions
+             JOIN runs ON runs.key = submissions.run WHERE owner = ?1 AND name = ?2",
+        )?
+        .query_row([&submission.owner, &submission.name], |row| {
+            Ok((Digest::from_bytes(row.get(0)?), row.get(1)?))
+        })
+        .optional()?;
+    Ok(known.map(|(digest, run)| match digest == submission.digest {
+        true => Submitted::Known(run),
+        false => Submitted::Other,
+    }))
+}
+
+fn forget(db: &Connection, now: Micros) -> Result<(), Failure> {
+    db.prepare_cached(
+        "DELETE FROM submissions WHERE rowid IN (
+             SELECT rowid FROM submissions WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)",
+    )?
+    .execute(params![now.saturating_sub(REMEMBERED), FORGOTTEN_AT_ONCE])?;
+    Ok(())
+}
