@@ -6,6 +6,7 @@
 //! where the file is looked for is the command line's.
 
 mod server;
+mod telemetry;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,8 @@ use crate::revision::{InvalidLimit, Schema, SomeLimits, ToolPattern};
 use crate::tools::policy::{Named, Policy};
 use crate::tools::{Grant, KINDS, Vault, kind, kind_names, quoted};
 pub use server::ServerConfig;
+pub use telemetry::TelemetrySettings;
+use telemetry::TelemetryToml;
 use webhooks::WebhookToml;
 pub use webhooks::{Hook, Key, RunEvent};
 
@@ -34,6 +37,7 @@ pub struct Config {
     /// Secrets by name. What is not here is looked for in the environment.
     secrets: BTreeMap<String, String>,
     webhooks: Vec<WebhookToml>,
+    telemetry: TelemetryToml,
     /// What `reenact serve` listens on and takes on.
     pub server: ServerConfig,
     /// The `--grant` flags can take away, but give nothing that the file does not.
@@ -59,6 +63,9 @@ pub enum ConfigError {
     Rule { path: PathBuf, number: usize, problem: String },
     #[error("`{}`: webhook {number} {problem}", path.display())]
     Webhook { path: PathBuf, number: usize, problem: String },
+    /// What is wrong may also be a variable of the environment.
+    #[error("{}{problem}", in_file(path))]
+    Telemetry { path: PathBuf, problem: String },
     #[error("`--grant {flag}` lacks a name or a value")]
     FlagForm { flag: String },
     #[error("`--grant {name}=…` names no provider, only {}", kind_names())]
@@ -101,6 +108,10 @@ impl ConfigError {
     }
 }
 
+fn in_file(path: &Path) -> String {
+    if path.as_os_str().is_empty() { String::new() } else { format!("`{}`: ", path.display()) }
+}
+
 fn at_line(line: &Option<usize>) -> String {
     line.map(|line| format!(", line {line}")).unwrap_or_default()
 }
@@ -134,6 +145,7 @@ struct File {
     webhooks: Vec<WebhookToml>,
     #[serde(default)]
     server: ServerConfig,
+    telemetry: Option<TelemetryToml>,
 }
 
 /// A table `[[policy]]`.
@@ -192,7 +204,16 @@ impl Config {
             let line = cause.span().map(|span| text[..span.start].matches('\n').count() + 1);
             ConfigError::Syntax { path: path(), line, cause: Box::new(cause) }
         })?;
-        let File { limits, grants, policy, secrets, flags_only_narrow, webhooks, server } = file;
+        let File {
+            limits,
+            grants,
+            policy,
+            secrets,
+            flags_only_narrow,
+            webhooks,
+            server,
+            telemetry,
+        } = file;
         limits.check().map_err(|cause| ConfigError::Limit { path: path(), cause })?;
         server.check().map_err(|problem| ConfigError::Server { path: path(), problem })?;
         for (name, table) in &grants {
@@ -213,7 +234,8 @@ impl Config {
             grants.into_iter().map(|(name, table)| (name, Grant::Table { table, file: path() }));
         let grants = grants.collect();
         let webhooks = webhooks.into_iter().map(|hook| hook.of(origin)).collect();
-        Ok(Self { limits, grants, policy, secrets, webhooks, server, flags_only_narrow })
+        let telemetry = telemetry.map(|table| table.of(origin)).unwrap_or_default();
+        Ok(Self { limits, grants, policy, secrets, webhooks, server, telemetry, flags_only_narrow })
     }
 
     /// Holds the run to what `--grant` flags name, if there are any: `NAME=VALUE`
@@ -299,7 +321,7 @@ mod tests {
         for (text, message) in [
             (
                 "\n[limit]\nfuel = 1",
-                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`, `webhooks`, `server`",
+                "`conf/reenact.toml`, line 2: unknown field `limit`, expected one of `limits`, `grants`, `policy`, `secrets`, `flags_only_narrow`, `webhooks`, `server`, `telemetry`",
             ),
             (
                 "[limits]\nfuel = -1",

@@ -10,6 +10,7 @@
 //! cli/        one file per verb; the only place that prints
 //! server/     the HTTP API; the only place that knows that HTTP is served
 //! service/    runs that are asked for: queue, scheduler, keys; what is said of runs
+//! telemetry/  traces of runs, from their journals, for OpenTelemetry
 //! build       from an agent's folder to a sealed revision
 //! config      the operator's reenact.toml: caps, grants, policy, secrets
 //! runtime/    a run from start to outcome: executor, effects (the one door), replay, fork, what-if
@@ -49,4 +50,5 @@ pub mod sandbox;
 pub mod server;
 pub mod service;
 pub mod storage;
+pub mod telemetry;
 pub mod tools;

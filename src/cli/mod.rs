@@ -31,6 +31,7 @@ mod target;
 mod test;
 mod tools;
 mod watch;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -132,6 +133,8 @@ enum Verb {
     Serve(serve::Args),
     /// Make, list and revoke the keys of a server's clients
     Keys(keys::Args),
+    /// Show what a server has told others about runs
+    Webhooks(webhooks::Args),
     /// List the tools that are granted, or call one
     Tools(tools::Args),
 }
@@ -203,6 +206,7 @@ impl Cli {
             Verb::Cancel(args) => block_on(cancel::run(args, global)),
             Verb::Serve(args) => block_on(serve::run(args, global)),
             Verb::Keys(args) => keys::run(args, global),
+            Verb::Webhooks(args) => block_on(webhooks::run(args, global)),
             Verb::Tools(args) => block_on(tools::run(args, global)),
         }
     }

@@ -8,6 +8,9 @@
 //! events = ["run.error"]   # both, if left out
 //! ```
 //!
+//! `secret` may also be a list: messages are signed with each, so that a receiver can go
+//! over to a new one without missing any.
+//!
 //! Only what sends them needs the secrets, so only [`Config::hooks`] looks them up: a
 //! command line works also where they are not known.
 
@@ -25,6 +28,9 @@ use crate::tools::Vault;
 
 /// Each has connections and a place in every run's end.
 const MAX_HOOKS: usize = 32;
+
+/// Secrets of one hook: a new one, an old one, and some to spare.
+const MAX_KEYS: usize = 4;
 
 /// Names in a filter.
 const MAX_AGENTS: usize = 1_000;
@@ -60,7 +66,8 @@ pub struct Hook {
     /// and tells nothing that the URL may hide.
     pub id: String,
     pub url: Url,
-    pub key: Key,
+    /// At least one.
+    pub keys: Vec<Key>,
     /// Only runs of these agents; `None` for all.
     pub agents: Option<Vec<String>>,
     /// Only these ends; `None` for all.
@@ -97,13 +104,29 @@ impl fmt::Debug for Key {
 pub(super) struct WebhookToml {
     /// May name secrets, as `${NAME}`.
     url: String,
-    /// As a rule only names one, as `${NAME}`.
-    secret: String,
+    secret: Secrets,
     agents: Option<Vec<String>>,
     events: Option<Vec<RunEvent>>,
     /// Where it is written.
     #[serde(skip)]
     file: PathBuf,
+}
+
+/// As a rule these only name secrets, as `${NAME}`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "a secret, or a list of secrets")]
+enum Secrets {
+    One(String),
+    Some(Vec<String>),
+}
+
+impl Secrets {
+    fn all(&self) -> &[String] {
+        match self {
+            Self::One(secret) => std::slice::from_ref(secret),
+            Self::Some(secrets) => secrets,
+        }
+    }
 }
 
 impl Config {
@@ -149,10 +172,14 @@ impl WebhookToml {
         if self.events.as_ref().is_some_and(Vec::is_empty) {
             return Err("has `events = []`, which must name some, or be left out".to_owned());
         }
-        let key = key(&self.secret, vault)?;
+        let secrets = self.secret.all();
+        if secrets.is_empty() || secrets.len() > MAX_KEYS {
+            return Err(format!("has `secret`, which must be one or a list of up to {MAX_KEYS}"));
+        }
+        let keys = secrets.iter().map(|secret| key(secret, vault)).collect::<Result<_, _>>()?;
         let id = format!("hook_{}", &Digest::of(self.url.as_bytes()).hex()[..16]);
         let (agents, events) = (self.agents.clone(), self.events.clone());
-        Ok(Hook { id, url, key, agents, events })
+        Ok(Hook { id, url, keys, agents, events })
     }
 }
 
@@ -213,11 +240,11 @@ mod tests {
         let text = "[[webhooks]]\nurl = 'https://user:pw@ci.example.org:8443/x?y'\n
             secret = '${HOOK}'\nagents = ['clerk']\nevents = ['run.error']";
         let found = hooks(text).unwrap().remove(0);
-        assert_eq!(found.key.reveal().len(), 24);
+        assert_eq!(found.keys[0].reveal().len(), 24);
         assert_eq!(found.agents, Some(vec!["clerk".to_owned()]));
         assert_eq!(found.events, Some(vec![RunEvent::Error]));
         assert_eq!(found.origin(), "https://ci.example.org:8443");
-        assert!(format!("{found:?}").contains("key: [secret]"));
+        assert!(format!("{found:?}").contains("keys: [[secret]]"));
         assert_eq!(hooks(text).unwrap()[0].id, found.id);
         assert_eq!(hooks("").unwrap(), []);
     }
@@ -247,6 +274,10 @@ mod tests {
                 "webhook 1 has the `url` `x.org`, which is none: relative URL without a base",
             ),
             (format!("{good}{good}"), "webhook 2 has the `url` of another one"),
+            (
+                "[[webhooks]]\nurl = 'https://x.org/'\nsecret = []".to_owned(),
+                "webhook 1 has `secret`, which must be one or a list of up to 4",
+            ),
             (
                 table("https://x.org/", "${HOOK}", "events = []"),
                 "webhook 1 has `events = []`, which must name some, or be left out",

@@ -23,6 +23,9 @@ use crate::storage::RunStatus;
 /// How often a stream says that it is alive while nothing happens.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// More events than a run can have.
+const MAX_OFFSET: u32 = 10_000_000;
+
 const STREAM: &str = "text/event-stream";
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -61,7 +64,6 @@ pub struct EventPage {
     get, path = "/runs/{runId}/events", tag = "runs", operation_id = "listEvents",
     params(
         ("runId" = String, Path, description = "Its id, or a beginning of it"), ListEvents,
-        ("Last-Event-ID" = Option<u64>, Header, description = "Only for a stream: the `id` of the last event that was received"),
     ),
     responses(
         (status = 200, content((EventPage = "application/json"), (String = "text/event-stream"))),
@@ -87,7 +89,6 @@ pub async fn of_run(
     params(
         ("agentId" = String, Path),
         ("runId" = String, Path, description = "Its id, or a beginning of it"), ListEvents,
-        ("Last-Event-ID" = Option<u64>, Header, description = "Only for a stream: the `id` of the last event that was received"),
     ),
     responses(
         (status = 200, content((EventPage = "application/json"), (String = "text/event-stream"))),
@@ -112,6 +113,10 @@ async fn events(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = check_limit(query.limit)?;
+    if query.offset > MAX_OFFSET {
+        let detail = format!("`offset` is `{}`, but must be at most {MAX_OFFSET}", query.offset);
+        return Err(Problem::bad_request("bad-query", detail));
+    }
     let service = app.service();
     let row = service.row(run)?;
     if let Some(agent) = agent.filter(|agent| *agent != row.agent) {

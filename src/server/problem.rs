@@ -152,6 +152,9 @@ fn kind_of(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::Fault(_)
         | ServiceError::Load(_)
         | ServiceError::Grant(_)
+        | ServiceError::Config(_)
+        | ServiceError::Telemetry(_)
+        | ServiceError::Webhooks(_)
         | ServiceError::Machine(_) => (S::INTERNAL_SERVER_ERROR, "internal-error"),
     }
 }

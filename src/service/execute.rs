@@ -26,6 +26,9 @@ impl Service {
                 tracing::info!(run = turn.run, agent = turn.agent, ?code, fuel = ran.fuel, "ended");
                 let took = crate::runtime::now().saturating_sub(created);
                 self.0.metrics.ended(&started, &ran, Duration::from_micros(took));
+                // Its guest is gone: somebody else can have the place.
+                turn.unload();
+                self.0.watchers.run_ended(&self.0.storage, &turn.run).await;
             }
             Err(ServiceError::Fault(Fault::Journal(Halt::Parked(park)))) => {
                 turn.went_on();

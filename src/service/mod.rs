@@ -20,6 +20,7 @@ mod scheduler;
 mod shelf;
 mod submit;
 pub mod view;
+mod watchers;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -35,16 +36,18 @@ pub use publish::{Publish, store};
 pub use queue::{Counts, Places};
 pub use submit::{Ask, Submitted};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::registry::{Home, Registry, RegistryError};
 use crate::revision::{Digest, RevisionError};
 use crate::runtime::{Executor, Fault, InputError, PrepareError};
 use crate::sandbox::LoadError;
 use crate::storage::{Storage, StorageError};
+use crate::telemetry::TelemetryError;
 use crate::tools::{Catalogue, GrantError};
 use metrics::Metrics;
 use scheduler::Scheduler;
 use shelf::Shelf;
+use watchers::Watchers;
 
 /// Compilations and replays that clients ask for and that run at once. Each takes a
 /// whole core; the runs want some too.
@@ -74,6 +77,7 @@ struct Inner {
     scheduler: Scheduler,
     heavy: Semaphore,
     metrics: Metrics,
+    watchers: Watchers,
     limits: ServiceLimits,
 }
 
@@ -100,6 +104,12 @@ pub enum ServiceError {
     Read(#[from] read::ReadError),
     #[error(transparent)]
     Decision(#[from] DecisionError),
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::WebhookError),
     /// The queue is full.
     #[error("{limit} runs wait for their turn, which is all that may")]
     Full { limit: usize },
@@ -119,8 +129,8 @@ pub enum ServiceError {
 }
 
 impl Service {
-    /// Opens a service on a home: it starts the tools that the configuration grants. No
-    /// run is executed before [`Service::start`].
+    /// Opens a service on a home: it starts the tools that the configuration grants, and
+    /// finds the secrets that its webhooks and traces need. No run is executed before [`Service::start`].
     pub async fn open(
         home: &Home,
         storage: Storage,
@@ -128,6 +138,7 @@ impl Service {
         config: Config,
         limits: ServiceLimits,
     ) -> Result<Self, ServiceError> {
+        let watchers = Watchers::open(&config)?;
         let executor = Arc::new(Executor::new(Some(&home.cache()))?);
         let catalogue = Catalogue::open(&config.grants, config.vault(), &|_| true).await?;
         let shelf = Shelf::new(registry.clone(), Arc::clone(&executor));
@@ -144,6 +155,7 @@ impl Service {
             scheduler,
             heavy,
             metrics,
+            watchers,
             limits,
         })))
     }

@@ -102,6 +102,7 @@ impl Service {
     /// Begins to execute runs: first all that can go on now. Returns when those are in
     /// the queue.
     pub async fn start(&self) -> Result<Vec<JoinHandle<()>>, super::ServiceError> {
+        self.0.watchers.start(&self.0.storage).await?;
         self.take_due().await?;
         let (starting, looking) = (self.clone(), self.clone());
         Ok(vec![
@@ -132,6 +133,7 @@ impl Service {
                 "{held} runs did not let go in time; their leases run out by themselves"
             );
         }
+        self.0.watchers.stop().await;
     }
 
     /// Watches a run, whoever executes it.

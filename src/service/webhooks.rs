@@ -9,7 +9,6 @@
 //! What a receiver answers is judged by its status alone. It can neither redirect a
 //! message nor occupy the sender for longer than [`Pace::timeout`].
 
-use std::error::Error as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +23,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use utoipa::ToSchema;
 
-use super::read;
 use super::view::RunView;
-use crate::config::{Hook, RunEvent};
+use super::{ServiceError, blocking, read};
+use crate::config::{Hook, Key, RunEvent};
 use crate::journal::{Micros, rfc3339};
 use crate::revision::Digest;
 use crate::runtime::now;
@@ -63,8 +62,8 @@ const WAITS: [Duration; 9] = {
 /// The longest wait that a receiver can ask for with `Retry-After`.
 const MAX_ASKED_WAIT: Duration = Duration::from_secs(24 * 3_600);
 
-/// What has been due for so long, and nobody has tried to send it, is given up: no server
-/// on this home knows its webhook any more.
+/// What has been due for so long, and whose webhook no server knows any more, is given up. A
+/// table that was taken out of the configuration by mistake can be put back until then.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(4 * 24 * 3_600);
 
 /// Settled messages stay visible for so long.
@@ -124,61 +123,37 @@ pub struct Message {
     pub data: RunView,
 }
 
-/// Sends what there is to send for `hooks` until `shutdown` completes. First it makes the
-/// hooks known to the database, in place of those that were known before: also without
-/// hooks it has to run, or runs would still be noted for old ones.
-pub async fn run(
-    storage: Storage,
-    hooks: Vec<Hook>,
-    pace: Pace,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), WebhookError> {
-    storage.set_webhooks(hooks.iter().map(row).collect()).await?;
-    let client = Client::builder()
-        .redirect(Policy::none())
-        .timeout(pace.timeout)
-        .build()
-        .map_err(WebhookError::Client)?;
-    let sender = Sender { storage, client, pace };
-    let lines = hooks.into_iter().map(Line::new).collect();
-    Post { sender: Arc::new(sender), lines, under_way: JoinSet::new(), tidy_at: 0 }
-        .serve(shutdown)
-        .await;
-    Ok(())
-}
-
-fn row(hook: &Hook) -> WebhookRow {
-    let events = hook.events.as_ref();
-    WebhookRow {
-        id: hook.id.clone(),
-        origin: hook.origin(),
-        agents: hook.agents.clone(),
-        events: events.map(|events| events.iter().map(|event| event.as_str().into()).collect()),
-    }
-}
-
-/// A webhook and its places.
-struct Line {
-    hook: Arc<Hook>,
-    places: Arc<Semaphore>,
-}
-
-impl Line {
-    fn new(hook: Hook) -> Self {
-        Self { hook: Arc::new(hook), places: Arc::new(Semaphore::new(AT_ONCE)) }
-    }
-}
-
-/// Hands messages out to be sent.
-struct Post {
+/// Sends messages for some webhooks.
+pub struct Webhooks {
     sender: Arc<Sender>,
     lines: Vec<Line>,
     under_way: JoinSet<()>,
     tidy_at: Micros,
 }
 
-impl Post {
-    async fn serve(mut self, shutdown: impl Future<Output = ()>) {
+impl Webhooks {
+    /// Makes the hooks known to the database, in place of those that were known before:
+    /// every run that ends from here on is noted for them. Also to be called without hooks,
+    /// or runs would still be noted for old ones.
+    pub async fn open(
+        storage: Storage,
+        hooks: Vec<Hook>,
+        pace: Pace,
+    ) -> Result<Self, WebhookError> {
+        storage.set_webhooks(hooks.iter().map(row).collect()).await?;
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .timeout(pace.timeout)
+            .build()
+            .map_err(WebhookError::Client)?;
+        let lines = hooks.into_iter().map(Line::new).collect();
+        let sender = Arc::new(Sender { storage, client, pace });
+        Ok(Self { sender, lines, under_way: JoinSet::new(), tidy_at: 0 })
+    }
+
+    /// Sends what there is to send until `shutdown` completes, and what is under way then
+    /// for some seconds more.
+    pub async fn send(mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         loop {
             if let Err(error) = self.hand_out().await {
@@ -221,6 +196,28 @@ impl Post {
     }
 }
 
+fn row(hook: &Hook) -> WebhookRow {
+    let events = hook.events.as_ref();
+    WebhookRow {
+        id: hook.id.clone(),
+        origin: hook.origin(),
+        agents: hook.agents.clone(),
+        events: events.map(|events| events.iter().map(|event| event.as_str().into()).collect()),
+    }
+}
+
+/// A webhook and its places.
+struct Line {
+    hook: Arc<Hook>,
+    places: Arc<Semaphore>,
+}
+
+impl Line {
+    fn new(hook: Hook) -> Self {
+        Self { hook: Arc::new(hook), places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+}
+
 /// What it takes to send one message.
 struct Sender {
     storage: Storage,
@@ -258,7 +255,7 @@ impl Sender {
         let Refusal { error, wait, gone } = refusal;
         let (run, to) = (&claimed.run, hook.origin());
         if gone {
-            tracing::warn!("`{to}` wants no more webhooks: `{error}`");
+            tracing::warn!("`{to}` wants no more webhooks: {error}");
             return Attempted::Gone { error };
         }
         match self.pace.waits.get(claimed.attempt as usize - 1) {
@@ -275,12 +272,15 @@ impl Sender {
     }
 
     async fn attempt(&self, hook: &Hook, claimed: &Claimed) -> Result<(), Refusal> {
-        let body = self.message(claimed).map_err(Refusal::because)?;
+        let (storage, message) = (self.storage.clone(), claimed.clone());
+        let body = blocking(move || message_of(&storage, &message)).await;
+        let body = body.map_err(|error| Refusal::because(error.to_string()))?;
         let id = message_id(claimed);
         let seconds = (now() / 1_000_000) as i64;
-        let signed = Webhook::from_bytes(hook.key.reveal().to_vec())
-            .and_then(|key| key.sign(&id, seconds, &body))
-            .map_err(|error| Refusal::because(error.to_string()))?;
+        let sign =
+            |key: &Key| Webhook::from_bytes(key.reveal().to_vec())?.sign(&id, seconds, &body);
+        let signed: Result<Vec<_>, _> = hook.keys.iter().map(sign).collect();
+        let signed = signed.map_err(|error| Refusal::because(error.to_string()))?.join(" ");
         let request = self
             .client
             .post(hook.url.clone())
@@ -296,17 +296,17 @@ impl Sender {
             Err(error) => Err(Refusal::because(failure(error))),
         }
     }
+}
 
-    /// The message as it is now: the run's view is made of its journal each time.
-    fn message(&self, claimed: &Claimed) -> Result<Vec<u8>, String> {
-        let data = read::run(&self.storage, &claimed.run).map_err(|error| error.to_string())?;
-        let kind = match claimed.event.as_str() {
-            "run.done" => RunEvent::Done,
-            _ => RunEvent::Error,
-        };
-        let message = Message { kind, timestamp: rfc3339(claimed.created_at), data };
-        serde_json::to_vec(&message).map_err(|error| error.to_string())
-    }
+/// The message as it is now: the run's view is made of its journal each time.
+fn message_of(storage: &Storage, claimed: &Claimed) -> Result<Vec<u8>, ServiceError> {
+    let data = read::run(storage, &claimed.run)?;
+    let kind = match claimed.event.as_str() {
+        "run.done" => RunEvent::Done,
+        _ => RunEvent::Error,
+    };
+    let message = Message { kind, timestamp: rfc3339(claimed.created_at), data };
+    serde_json::to_vec(&message).map_err(|error| ServiceError::Machine(error.to_string()))
 }
 
 /// The same for every attempt, and for every receiver of the same message.
@@ -340,19 +340,18 @@ async fn refused(mut answer: Response) -> Refusal {
     Refusal { error, wait, gone: status == StatusCode::GONE }
 }
 
-/// Why there is no answer, without the URL, which may hold a secret.
+/// Why there is no answer: the innermost cause, which no URL is in, as that may hold a secret.
 fn failure(error: reqwest::Error) -> String {
     if error.is_timeout() {
         return "it did not answer in time".to_owned();
     }
+    let what = if error.is_connect() { "cannot connect" } else { "the request failed" };
     let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
     }
-    text
+    format!("{what}: {cause}")
 }
 
 fn after(time: Micros, wait: Duration) -> Micros {

@@ -234,8 +234,23 @@ impl Storage {
         })
     }
 
-    /// Gives up what has been due since before `give_up`, which nobody sends any more, and
-    /// forgets what was settled before `forget`.
+    /// Makes what was given up about a run due again, as if it had never been tried. Answers
+    /// how many messages that are; those of webhooks that are not known any more stay.
+    pub async fn retry_deliveries(&self, run: &str, now: Micros) -> Result<usize, StorageError> {
+        let run = run.to_owned();
+        self.write(move |db| {
+            let mut retry = db.prepare_cached(
+                "UPDATE deliveries SET state = 'pending', attempts = 0, next_at = ?2
+                 WHERE state = 'failed' AND run = (SELECT key FROM runs WHERE id = ?1)
+                 AND webhook IN (SELECT id FROM webhooks WHERE NOT gone)",
+            )?;
+            Ok(retry.execute(params![run, now])?)
+        })
+        .await
+    }
+
+    /// Gives up what has been due since before `give_up` for webhooks that nobody knows any
+    /// more, and forgets what was settled before `forget`.
     pub async fn tidy_deliveries(
         &self,
         now: Micros,
@@ -246,7 +261,8 @@ impl Storage {
             db.prepare_cached(
                 "UPDATE deliveries SET state = 'failed', next_at = ?1, last_error =
                      coalesce(last_error || '; ', '') || 'nobody has this webhook any more'
-                 WHERE state = 'pending' AND next_at < ?2",
+                 WHERE state = 'pending' AND next_at < ?2
+                 AND webhook NOT IN (SELECT id FROM webhooks)",
             )?
             .execute(params![now, give_up])?;
             db.prepare_cached("DELETE FROM deliveries WHERE state <> 'pending' AND next_at < ?1")?
@@ -285,3 +301,6 @@ fn delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
         error: row.get("last_error")?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,10 +35,13 @@ mod servers;
 mod service;
 mod support;
 mod tampering;
+mod telemetry;
 #[cfg(unix)]
 mod terminal;
 mod tidy;
 mod waiting;
 mod wat;
+mod watching;
+mod webhooks;
 mod what_if;
 mod widening;

@@ -84,6 +84,7 @@ async fn routes_methods_and_ids_that_are_none_are_refused() {
         (Method::GET, "/v0.1/agents?limit=1&limit=2".to_owned(), 400, "bad-query"),
         (Method::GET, "/v0.1/agents?limit=%ff".to_owned(), 400, "bad-query"),
         (Method::GET, format!("{RUNS}?limit=99999999999999999999"), 400, "bad-query"),
+        (Method::GET, format!("/v0.1/runs/{run}/events?offset=10000001"), 400, "bad-query"),
     ] {
         let told = answer(server.request(method.clone(), &path)).await;
         assert_eq!(told.status.as_u16(), status, "{method} {path}: {told:#?}");

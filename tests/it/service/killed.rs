@@ -131,7 +131,8 @@ async fn grows_to(server: &Server, run: &str, entries: u64) -> bool {
     found["status"] != "done"
 }
 
-#[tokio::test]
+// Several threads: the counter answers while a server is waited for.
+#[tokio::test(flavor = "multi_thread")]
 async fn at_every_entry_of_a_run() {
     const CALLS: usize = 4;
     let counter = Counter { takes: Duration::from_millis(120), ..Counter::default() };
@@ -158,7 +159,7 @@ async fn at_every_entry_of_a_run() {
     assert_eq!((&all["failed"], &all["runs"]), (&json!([]), &json!(entries - 1)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn one_run_again_and_again() {
     const CALLS: usize = 6;
     let counter = Counter { takes: Duration::from_millis(100), ..Counter::default() };
@@ -182,7 +183,7 @@ async fn one_run_again_and_again() {
     check_calls(&counter, &ended, "again", CALLS, kills);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn at_random_moments_under_load() {
     const CALLS: usize = 3;
     const KILLS: u64 = 6;
@@ -238,7 +239,7 @@ async fn at_random_moments_under_load() {
 }
 
 /// Nobody puts the leases back this time: they run out.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_next_server_waits_for_the_leases_of_the_dead() {
     let counter = Counter { takes: Duration::from_millis(500), ..Counter::default() };
     let home = home(&counter.serve().await);
