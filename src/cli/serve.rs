@@ -85,6 +85,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     })?;
     let Context { home, storage, registry } = context;
     let server = config.server.clone();
+    allow_files(server.connections as u64);
     let service = Service::open(&home, storage, registry, config, limits(&server)).await?;
     let address = listener.local_addr()?;
     say(format!("{} on http://{address}", style::good("listening")));
@@ -97,6 +98,20 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     serve(listener, service, server, told_to_stop()).await?;
     note(style::good("stopped"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets the process have as many files open as its connections need, where it may.
+fn allow_files(connections: u64) {
+    /// For the database, the tools and the calls under way.
+    const OTHERS: u64 = 2_000;
+    let wanted = connections.saturating_add(OTHERS);
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(allowed) if allowed < wanted => tracing::warn!(
+            "the process may have {allowed} files open: too few for {connections} connections"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!("cannot raise the limit of open files: {error}"),
+    }
 }
 
 fn limits(server: &ServerConfig) -> ServiceLimits {

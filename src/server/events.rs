@@ -20,9 +20,6 @@ use crate::service::events::{ApiEvent, Update};
 use crate::service::read::Watch;
 use crate::storage::RunStatus;
 
-/// How often a stream says that it is alive while nothing happens.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-
 /// More events than a run can have.
 const MAX_OFFSET: u32 = 10_000_000;
 
@@ -136,7 +133,8 @@ async fn events(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let watch = service.watch(&row.id, last);
-    let alive = KeepAlive::new().interval(HEARTBEAT).text("alive");
+    let heartbeat = Duration::from_millis(app.0.config.heartbeat_ms);
+    let alive = KeepAlive::new().interval(heartbeat).text("alive");
     let mut response = Sse::new(follow(app, watch)).keep_alive(alive).into_response();
     // A proxy that collects answers would hold events back.
     let off = axum::http::HeaderValue::from_static("no");

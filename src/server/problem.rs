@@ -22,16 +22,16 @@ const TYPE: &str = "urn:reenact:problem:";
 pub struct Problem {
     /// A URN that names the kind of problem, such as `urn:reenact:problem:unknown-run`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Box<str>,
     /// The same for every problem of that kind.
-    pub title: String,
+    pub title: Box<str>,
     /// The HTTP status.
     pub status: u16,
     /// What is wrong this time.
-    pub detail: String,
+    pub detail: Box<str>,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     #[serde(skip)]
     headers: Vec<(&'static str, String)>,
 }
@@ -41,17 +41,17 @@ impl Problem {
     /// the same in words.
     pub fn new(status: StatusCode, name: &str, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("{TYPE}{name}"),
-            title: name.replace('-', " "),
+            kind: format!("{TYPE}{name}").into(),
+            title: name.replace('-', " ").into(),
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: detail.into().into(),
             hint: None,
             headers: Vec::new(),
         }
     }
 
     pub fn with_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint;
+        self.hint = hint.map(String::into_boxed_str);
         self
     }
 

@@ -139,11 +139,14 @@ impl Metrics {
             Unit::Bytes,
             counted.journal_bytes.clone(),
         );
-        let queued: Family<Agent, Gauge> = Family::default();
-        for (agent, runs) in &now.waiting_by_agent {
-            queued.get_or_create(&Agent { agent: agent.clone() }).set(*runs as i64);
+        let (queued, loaded): (Family<Agent, Gauge>, Family<Agent, Gauge>) = Default::default();
+        for (agent, waiting_runs, loaded_runs) in &now.by_agent {
+            let agent = Agent { agent: agent.clone() };
+            queued.get_or_create(&agent).set(*waiting_runs as i64);
+            loaded.get_or_create(&agent).set(*loaded_runs as i64);
         }
         registry.register("runs_queued", "Runs that wait for their turn", queued);
+        registry.register("runs_loaded", "Runs whose guest is loaded", loaded);
         let states: Family<State, Gauge> = Family::default();
         let counts = now.counts;
         for (state, runs) in [

@@ -92,10 +92,11 @@ impl Queue {
         Counts { waiting, loaded, held, failed: self.failed.len() }
     }
 
-    /// How many runs of each agent wait for their turn.
-    pub fn waiting_by_agent(&self) -> Vec<(String, usize)> {
-        let lines = self.lines.iter().filter(|(_, line)| !line.waiting.is_empty());
-        lines.map(|(agent, line)| (agent.clone(), line.waiting.len())).collect()
+    /// How many runs of each agent wait for their turn, and how many are loaded.
+    pub fn by_agent(&self) -> Vec<(String, usize, usize)> {
+        let count =
+            |(agent, line): (&String, &Line)| (agent.clone(), line.waiting.len(), line.loaded);
+        self.lines.iter().map(count).collect()
     }
 
     /// Puts a run at the end of its agent's line, unless it is known. Answers whether it

@@ -33,10 +33,11 @@ pub struct Scheduler {
     hub: Hub,
 }
 
-/// How many runs are where, and which agents have some in the queue.
+/// How many runs are where.
 pub struct Snapshot {
     pub counts: Counts,
-    pub waiting_by_agent: Vec<(String, usize)>,
+    /// Agents that have some, with how many wait for their turn and how many are loaded.
+    pub by_agent: Vec<(String, usize, usize)>,
 }
 
 /// A run's turn: its places are given back when it is dropped.
@@ -63,7 +64,7 @@ impl Scheduler {
 
     pub fn snapshot(&self) -> Snapshot {
         let queue = self.queue();
-        Snapshot { counts: queue.counts(), waiting_by_agent: queue.waiting_by_agent() }
+        Snapshot { counts: queue.counts(), by_agent: queue.by_agent() }
     }
 
     /// A run that is durable and can be executed.

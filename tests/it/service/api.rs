@@ -183,7 +183,7 @@ async fn runs_are_listed_in_pages_and_by_filter() {
     let second = server.get(&format!("{RUNS}?limit=3&cursor={cursor}")).await.json;
     assert_eq!((ids(&second), &second["next"]), (runs[3..].to_vec(), &Value::Null));
     let errors = server.get("/v0.1/agents/hostile/runs?status=error").await.json;
-    assert_eq!(ids(&errors), [failed.clone()]);
+    assert_eq!(ids(&errors), std::slice::from_ref(&failed));
     assert_eq!(ids(&server.get(&format!("{RUNS}?status=error")).await.json), [""; 0]);
     let revision = guest("minimal").digest.to_string();
     let of_it = server.get(&format!("{RUNS}?revision={}&limit=100", &revision[..20])).await.json;
@@ -259,5 +259,19 @@ async fn it_says_how_it_is() {
         "# EOF",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_text_or_json() {
+    let home = home();
+    for (form, is_json) in [("text", false), ("json", true)] {
+        let server = Server::with(&home, "127.0.0.1:0", &["--log", form]);
+        let run = server.starts("minimal", json!({ "name": "Ada" })).await;
+        server.ended(&run).await;
+        let (_, log) = server.stop();
+        let line = log.lines().find(|line| line.contains(&run)).unwrap_or_else(|| panic!("{log}"));
+        let parsed: Option<Value> = serde_json::from_str(line).ok();
+        assert_eq!(parsed.is_some_and(|line| line["message"] == "ended"), is_json, "{line}");
     }
 }

@@ -54,8 +54,13 @@ impl Server {
 
     /// Serves at this address.
     pub fn at(home: &Home, address: &str) -> Self {
+        Self::with(home, address, &[])
+    }
+
+    /// Serves with more on the command line.
+    pub fn with(home: &Home, address: &str, args: &[&str]) -> Self {
         let mut command = home.command(&["serve", "--listen", address]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = collect(child.stderr.take().unwrap());
         let mut line = String::new();

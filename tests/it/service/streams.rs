@@ -185,3 +185,13 @@ async fn a_reader_that_does_not_read_holds_up_nobody() {
     assert_eq!(text.matches("\nid: ").count() as u64 + 1, entries, "every entry is an event");
     assert!(text.contains("event: end"));
 }
+
+#[tokio::test]
+async fn a_stream_says_that_it_is_alive() {
+    let server = Server::keeping(configured("[server]\nheartbeat_ms = 50"));
+    let run = server.starts("hostile", json!({ "do": "sleep", "n": 2 })).await;
+    let path = format!("/v0.1/runs/{run}/events");
+    let request = server.request(Method::GET, &path).header("accept", "text/event-stream");
+    let text = request.send().await.unwrap().text().await.unwrap();
+    assert!(text.matches(": alive\n\n").count() > 5, "{text}");
+}
