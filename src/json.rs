@@ -37,6 +37,14 @@ impl Json {
         self.0.get()
     }
 
+    /// The same value with the keys of all its objects in alphabetical order: two
+    /// texts that say the same are then the same text.
+    pub fn in_order(&self) -> Self {
+        let mut value = self.to_value();
+        value.sort_all_objects();
+        Self::from_value(&value)
+    }
+
     /// Parses the text; cheap enough for output and schema checks.
     pub fn to_value(&self) -> Value {
         // Values nested too deep cannot be built, because `parse` refuses them,
@@ -73,6 +81,14 @@ mod tests {
     fn text_becomes_compact_and_keeps_its_order() {
         let json = Json::parse(" {\"b\": [1, 2.50],\n \"a\": \"x\\ny\", \"b\": null} ").unwrap();
         assert_eq!(json.as_str(), r#"{"b":null,"a":"x\ny"}"#);
+    }
+
+    #[test]
+    fn what_says_the_same_is_the_same_text_in_order() {
+        let [a, b] = [r#"{"b":[{"d":1,"c":2}],"a":0}"#, r#"{"a":0,"b":[{"c":2,"d":1}]}"#];
+        let [a, b] = [a, b].map(|text| Json::parse(text).unwrap());
+        assert_ne!(a, b);
+        assert_eq!(a.in_order(), b.in_order());
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! telemetry/  traces of runs, from their journals, for OpenTelemetry
 //! build       from an agent's folder to a sealed revision
 //! config      the operator's reenact.toml: caps, grants, policy, secrets
-//! runtime/    a run from start to outcome: executor, effects (the one door), replay
+//! runtime/    a run from start to outcome: executor, effects (the one door), replay, fork, what-if
 //! sandbox/    everything wasmtime: engine, host functions, virtual WASI, memory limits
 //! tools/      what an agent can call: catalogue, policy, secrets, one folder per provider
 //! registry/   agents, revisions, the published pointer; bytes by digest

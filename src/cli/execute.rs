@@ -17,7 +17,7 @@ use super::{Failure, Global, exit, note, say, say_json};
 use crate::config::Config;
 use crate::journal::{Content, Entry, ErrorCode, Outcome, verify_all};
 use crate::revision::{Limits, Revision};
-use crate::runtime::{DurableRun, Executor, Fault, Halt, NewRun, Prepared};
+use crate::runtime::{DurableRun, Executor, Fault, ForkPlan, Halt, NewRun, Prepared};
 use crate::storage::follower;
 use crate::tools::{Catalogue, RunTools, ToolLimits};
 
@@ -90,6 +90,18 @@ impl Session<'_> {
         let known = Vec::new();
         let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
         let run = DurableRun::create(&self.context.storage, plan, Some(follower)).await?;
+        self.execute(run, tools, printer, spinner, ctrl_c).await
+    }
+
+    /// Executes a fork, and shows what it shares with its parent first.
+    pub async fn fork(&self, plan: &ForkPlan, tools: RunTools) -> Result<ExitCode, Failure> {
+        let ctrl_c = CtrlC::listen();
+        let (follower, entries) = follower();
+        let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
+        let tools = live.listen(tools, self.form.events);
+        let known = Vec::new();
+        let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
+        let run = DurableRun::create_fork(&self.context.storage, plan, Some(follower)).await?;
         self.execute(run, tools, printer, spinner, ctrl_c).await
     }
 

@@ -28,6 +28,14 @@ impl Failure {
         Self { error: self.error.context(context.into()), hint: self.hint }
     }
 
+    /// Whether it is, or comes of, an error of this type that `fits`.
+    pub fn is<E>(&self, fits: impl Fn(&E) -> bool) -> bool
+    where
+        E: std::fmt::Display + std::fmt::Debug + Send + Sync + 'static,
+    {
+        self.error.downcast_ref().is_some_and(fits)
+    }
+
     /// Prints the error with its causes and its hint, and answers the exit code.
     pub fn report(self) -> ExitCode {
         super::note(self.text());
@@ -76,5 +84,6 @@ fn hint_of(error: &anyhow::Error) -> Option<String> {
             .or_else(|| cause.downcast_ref::<crate::client::ClientError>()?.hint())
             .or_else(|| cause.downcast_ref::<crate::config::ConfigError>()?.hint())
             .or_else(|| cause.downcast_ref::<crate::tools::GrantError>()?.hint())
+            .or_else(|| cause.downcast_ref::<crate::runtime::ForkError>()?.hint())
     })
 }

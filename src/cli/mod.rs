@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout; progress, events and errors go to stderr.
 
+mod against;
 mod agents;
 mod approve;
 mod build;
@@ -12,8 +13,10 @@ mod desk;
 mod execute;
 mod export;
 mod failure;
+mod fork;
 mod init;
 mod inspect;
+mod junit;
 mod keys;
 mod live;
 mod publish;
@@ -27,6 +30,7 @@ mod runs;
 mod serve;
 mod show;
 mod target;
+mod test;
 mod tools;
 mod watch;
 mod webhooks;
@@ -43,7 +47,7 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// The run ended as `error`.
     pub const RUN_ERROR: u8 = 3;
-    /// A replay did not come out the same.
+    /// A replay did not come out the same, or a test failed.
     pub const NOT_THE_SAME: u8 = 4;
     /// The run waits for an approval, and was left.
     pub const PAUSED: u8 = 5;
@@ -57,7 +61,7 @@ Exit codes:
   1    it did not: the message says what, where and what to do
   2    the command line is wrong
   3    the run ended as `error`
-  4    a replay did not come out the same as the record
+  4    a replay did not come out the same as the record, or a test failed
   5    the run waits for an approval, and was left
   130  the run was cancelled with Ctrl-C";
 
@@ -121,6 +125,10 @@ enum Verb {
     Approve(approve::Args),
     /// Run again from the journal alone, and prove that nothing differs
     Replay(replay::Args),
+    /// Start a new run that shares the beginning of another one
+    Fork(fork::Args),
+    /// Hold a revision against recorded runs: same calls, same results
+    Test(test::Args),
     /// Write a run and its revision into one file that can be replayed anywhere
     Export(export::Args),
     /// List the runs
@@ -198,6 +206,8 @@ impl Verb {
             Self::Agents(_) => "agents",
             Self::Revisions(_) => "revisions",
             Self::Run(_) => "run",
+            Self::Fork(_) => "fork",
+            Self::Test(_) => "test",
             Self::Resume(_) => "resume",
             Self::Approve(_) => "approve",
             Self::Replay(_) => "replay",
@@ -254,6 +264,8 @@ impl Cli {
             Verb::Resume(args) => block_on(resume::run(args, global)),
             Verb::Approve(args) => block_on(approve::run(args, global)),
             Verb::Replay(args) => block_on(replay::run(args, global)),
+            Verb::Fork(args) => block_on(fork::run(args, global)),
+            Verb::Test(args) => block_on(test::run(args, global)),
             Verb::Export(args) => export::run(args, global),
             Verb::Runs(args) => runs::run(args, global),
             Verb::Show(args) => show::run(args, global),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::against::Against;
 use super::context::Context;
 use super::render::replay::Report;
 use super::render::run::Recorded;
@@ -29,7 +30,9 @@ It compares each entry with the record and stops at the first difference.
 Examples:
   reenact replay 0193c1f2            a run of this home
   reenact replay run.reenact         an exported run, on any machine
-  reenact replay --all               every run of this home")]
+  reenact replay --all               every run of this home
+  reenact replay 0193c1f2 --against ./my-agent
+                                     what another revision would have done")]
 pub struct Args {
     /// Id of a run (a unique beginning is enough) or an exported file
     #[arg(value_name = "RUN|FILE", required_unless_present = "all", conflicts_with = "all")]
@@ -40,20 +43,45 @@ pub struct Args {
     /// With --all: only runs of this agent
     #[arg(long, value_name = "NAME", requires = "all")]
     pub(super) agent: Option<String>,
+    /// Execute another revision against the record, and tell where it departs and what follows:
+    /// @DIGEST, AGENT, AGENT@DIGEST, a folder or a sealed file
+    #[arg(long, value_name = "REVISION")]
+    pub(super) against: Option<String>,
     /// Print the outcome as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    if let Some(revision) = &args.against {
+        let against = Against { revision, json: args.json };
+        return match &args.target {
+            None => against.all(args.agent, global).await,
+            Some(target) => match exported(target)? {
+                Some(path) => against.file(path, global).await,
+                None => against.one(target, global).await,
+            },
+        };
+    }
     match &args.target {
         None => all(&args, global).await,
-        Some(target) if Path::new(target).is_file() => file(Path::new(target), &args).await,
-        Some(target) if target.contains(['/', '\\', '.']) => {
-            Err(Failure::new(format!("there is no file `{target}`")))
-        }
-        Some(target) => one(target, &args, global).await,
+        Some(target) => match exported(target)? {
+            Some(path) => file(path, &args).await,
+            None => one(target, &args, global).await,
+        },
     }
+}
+
+/// The exported file that is meant, or `None` for the id of a run.
+pub fn exported(target: &str) -> Result<Option<&Path>, Failure> {
+    let path = Path::new(target);
+    if path.is_file() {
+        return Ok(Some(path));
+    }
+    if target.contains(['/', '\\', '.']) {
+        return Err(Failure::new(format!("there is no file `{target}`")));
+    }
+    Ok(None)
 }
 
 async fn one(target: &str, args: &Args, global: &Global) -> Result<ExitCode, Failure> {
@@ -66,15 +94,20 @@ async fn one(target: &str, args: &Args, global: &Global) -> Result<ExitCode, Fai
     finish(&report, args)
 }
 
-pub(super) async fn file(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
-    let refused = || format!("`{}` is refused", path.display());
+/// Reads an exported run, all of which is verified.
+pub fn open_file(path: &Path) -> Result<PortableRun, Failure> {
     let bytes = std::fs::read(path).map_err(|error| {
         Failure::from(error).context(format!("cannot read `{}`", path.display()))
     })?;
-    let run =
-        PortableRun::from_bytes(&bytes).map_err(|error| Failure::from(error).context(refused()))?;
-    let revision =
-        Revision::open(run.revision).map_err(|error| Failure::from(error).context(refused()))?;
+    PortableRun::from_bytes(&bytes)
+        .map_err(|error| Failure::from(error).context(format!("`{}` is refused", path.display())))
+}
+
+async fn file(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
+    let run = open_file(path)?;
+    let revision = Revision::open(run.revision).map_err(|error| {
+        Failure::from(error).context(format!("`{}` is refused", path.display()))
+    })?;
     // Without a home there is no cache: the file proves itself with nothing else.
     let executor = Executor::new(None)?;
     let prepared = executor.prepare(Arc::new(revision))?;
@@ -213,7 +246,7 @@ impl Total {
     }
 }
 
-fn all_rows(context: &Context, agent: Option<String>) -> Result<Vec<RunRow>, Failure> {
+pub fn all_rows(context: &Context, agent: Option<String>) -> Result<Vec<RunRow>, Failure> {
     const PAGE: u32 = 1_000;
     if let Some(agent) = &agent {
         context.registry.agent(agent)?;
@@ -231,7 +264,7 @@ fn all_rows(context: &Context, agent: Option<String>) -> Result<Vec<RunRow>, Fai
     }
 }
 
-pub(super) fn progress(length: u64) -> ProgressBar {
+pub fn progress(length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos} of {len} runs  {msg}  {eta} left");
     ProgressBar::new(length).with_style(style.expect("the template is valid"))
 }

@@ -65,7 +65,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 }
 
 /// Says which of the tools that the agent asks for it will not get.
-fn hint_at_grants(manifest: &Manifest, config: &Config, tools: &RunTools) {
+pub fn hint_at_grants(manifest: &Manifest, config: &Config, tools: &RunTools) {
     let granted = tools.granted();
     let is_granted =
         |pattern: &&ToolPattern| granted.iter().any(|tool| pattern.matches(&tool.name));
@@ -87,14 +87,19 @@ fn hint_at_grants(manifest: &Manifest, config: &Config, tools: &RunTools) {
     }
 }
 
-/// JSON from the command line itself, a file or stdin.
+/// The input from the command line itself, a file or stdin.
 pub fn read_input(argument: &str) -> Result<String, Failure> {
+    read_argument("the input", argument)
+}
+
+/// JSON from the command line itself, a file or stdin. Errors call it `what`.
+pub fn read_argument(what: &str, argument: &str) -> Result<String, Failure> {
     /// Larger than any input limit; keeps a wrong file from filling the memory.
     const MAX_INPUT: u64 = 256 << 20;
     let read = |name: &str, reader: &mut dyn Read| {
         let mut text = String::new();
         reader.take(MAX_INPUT).read_to_string(&mut text).map_err(|error| {
-            Failure::from(error).context(format!("cannot read the input from {name}"))
+            Failure::from(error).context(format!("cannot read {what} from {name}"))
         })?;
         Ok(text)
     };
@@ -103,7 +108,7 @@ pub fn read_input(argument: &str) -> Result<String, Failure> {
         None => Ok(argument.to_owned()),
         Some(path) => {
             let mut file = std::fs::File::open(path).map_err(|error| {
-                Failure::from(error).context(format!("cannot read the input from `{path}`"))
+                Failure::from(error).context(format!("cannot read {what} from `{path}`"))
             })?;
             read(&format!("`{path}`"), &mut file)
         }

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::render::table::table;
 use super::render::{run as render, text};
 use super::{Failure, Global, note, say, say_json};
-use crate::storage::{RunFilter, RunStatus};
+use crate::storage::{RunFilter, RunRow, RunStatus};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -62,7 +62,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     } else if runs.is_empty() {
         note("no such runs: `reenact run AGENT` makes one");
     } else {
-        let rows = runs.iter().map(|run| {
+        let cells = |run: &RunRow| {
             [
                 run.id.clone(),
                 text::line(&run.agent, 63),
@@ -73,12 +73,30 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 text::fuel(run.fuel),
                 text::count(run.entries),
             ]
-        });
+        };
         let header = ["run", "agent", "revision", "status", "started", "took", "fuel", "entries"];
-        say(table(header, rows));
+        if runs.iter().any(|run| run.parent.is_some()) {
+            let with_parent = |run: &RunRow| more(cells(run), parent(run));
+            let header = more(header, "forked from");
+            say(table(header, runs.iter().map(with_parent)));
+        } else {
+            say(table(header, runs.iter().map(cells)));
+        }
         if are_more {
             note(format!("the newest {}: `--limit N` shows more", args.limit));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The run that a fork comes from, as a cell.
+fn parent(run: &RunRow) -> String {
+    let parent = run.parent.as_ref();
+    parent.map(|parent| format!("{} at {}", parent.run, parent.at)).unwrap_or_default()
+}
+
+/// A row with one more cell.
+fn more<T>(row: [T; 8], cell: T) -> [T; 9] {
+    let [a, b, c, d, e, f, g, h] = row;
+    [a, b, c, d, e, f, g, h, cell]
 }

@@ -47,18 +47,39 @@ pub struct Resolved {
 
 /// Builds, reads or looks up a revision.
 pub fn resolve(context: &Context, text: &str) -> Result<Resolved, Failure> {
-    let revision = match Source::of(text) {
-        Source::Folder(dir) => build_folder(&dir)?,
-        Source::File(path) => read_file(&path)?,
-        Source::Registered(text) => {
-            let row = context.registry.resolve(&Target::from(text.as_str()))?;
-            return Ok(Resolved { revision: registered(context, &row)?, is_stored: true });
-        }
-    };
-    Ok(Resolved { revision: Arc::new(revision), is_stored: false })
+    if let Some(revision) = from_path(text)? {
+        return Ok(Resolved { revision, is_stored: false });
+    }
+    let row = context.registry.resolve(&Target::from(text))?;
+    Ok(Resolved::stored(registered(context, &row)?))
+}
+
+/// Builds or reads a revision for which no home is needed; `None` if the text names
+/// one that is stored.
+pub fn from_path(text: &str) -> Result<Option<Arc<Revision>>, Failure> {
+    Ok(match Source::of(text) {
+        Source::Folder(dir) => Some(Arc::new(build_folder(&dir)?)),
+        Source::File(path) => Some(Arc::new(read_file(&path)?)),
+        Source::Registered(_) => None,
+    })
+}
+
+/// A revision as it can be named where its agent is known: `@DIGEST` and
+/// `sha256:DIGEST` are the agent's.
+pub fn of_agent(text: &str, agent: &str) -> String {
+    match text.strip_prefix('@') {
+        Some(digest) => format!("{agent}@{digest}"),
+        None if text.starts_with("sha256:") => format!("{agent}@{text}"),
+        None => text.to_owned(),
+    }
 }
 
 impl Resolved {
+    /// One from the registry.
+    pub fn stored(revision: Arc<Revision>) -> Self {
+        Self { revision, is_stored: true }
+    }
+
     /// Stores what is not in the registry yet as a draft, so that its runs can
     /// be replayed. Until then nothing is kept of a revision that does not run.
     pub fn keep(&self, context: &Context) -> Result<(), Failure> {

@@ -16,10 +16,11 @@ use crate::revision::{Digest, Limits};
 /// | --- | --- |
 /// | 1 | the first |
 /// | 2 | approvals; a call's attempts and usage; rules and schema digest of a granted tool |
+/// | 3 | forks |
 ///
 /// All that is new is optional and left out when absent, so one reader serves
 /// every version.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The oldest version that is read.
 pub const OLDEST_FORMAT: u32 = 1;
@@ -83,6 +84,54 @@ pub struct Started {
     /// The tools that the policy granted, by name in alphabetical order.
     pub tools: Vec<GrantedTool>,
     pub engine: Fingerprint,
+    /// Whose beginning the run shares, if it is a fork. Since format 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<Fork>,
+}
+
+impl Started {
+    /// The run's id as the guest sees it: a fork's guest sees the one that it saw
+    /// in the beginning that is shared.
+    pub fn seen_as(&self) -> &str {
+        self.fork.as_ref().map_or(&self.run, |fork| &fork.seen_as)
+    }
+
+    /// When the run itself began: the first entry, which is of `first_at`, has the
+    /// time of the parent's in a fork.
+    pub fn began(&self, first_at: Micros) -> Micros {
+        self.fork.as_ref().map_or(first_at, |fork| fork.made_at)
+    }
+
+    /// Entries of the journal that are there before the run itself does anything.
+    pub fn shared(&self) -> u64 {
+        self.fork.as_ref().map_or(1, |fork| fork.shared)
+    }
+}
+
+/// Where a fork comes from. What is said of the parent here is not needed for a
+/// replay: the fork's journal holds all of the beginning that they share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fork {
+    /// UUID of the parent.
+    pub run: String,
+    /// Number of the last entry that is shared, in the parent's journal.
+    pub at: u64,
+    /// Hash of that entry in the parent's journal.
+    pub head: Digest,
+    /// Entries of this journal that are shared, the first one included. They are
+    /// those of the parent but for questions to people that were still open, or
+    /// belonged to calls that were: these are put anew.
+    pub shared: u64,
+    /// When the fork was made. The times of the entries that are shared are the
+    /// parent's.
+    pub made_at: Micros,
+    /// The run's id as the guest sees it: that of the run which shares its beginning
+    /// with nobody before it.
+    pub seen_as: String,
+    /// The answer in the last entry that is shared was set by hand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_result: bool,
 }
 
 /// The engine under which fuel and stack use are exact. Under another one they

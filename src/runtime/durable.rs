@@ -14,8 +14,9 @@ use super::effects::recorder::{Close, RecordError, Recorder};
 use super::effects::system;
 use super::effects::tape::{Halt, Park};
 use super::executor::{Executor, Fault, Prepared, Progress, Ran, Unloaded};
+use super::fork::ForkPlan;
 use super::start::{Journal, NewRun};
-use crate::journal::{Encoded, Entry, Micros, Packer, Started};
+use crate::journal::{Encoded, Entry, Micros, Packer, Started, Stored};
 use crate::storage::{
     self, Appender, Ending, Follower, Storage, StorageError, Submission, Submitted,
 };
@@ -33,6 +34,8 @@ const MAX_PENDING: u64 = 4 << 20;
 pub struct DurableRun {
     appender: Arc<Appender>,
     recorded: Vec<Encoded>,
+    /// Nobody has executed it yet.
+    is_untouched: bool,
     heartbeat: AbortHandle,
     /// Cancels the run when somebody wishes that in the database.
     canceller: Arc<OnceLock<Canceller>>,
@@ -51,6 +54,19 @@ impl DurableRun {
         Ok(Self::hold(appender, vec![run.first.clone()]))
     }
 
+    /// As [`DurableRun::create`], for a fork. The follower gets the entries that it
+    /// shares with its parent too.
+    pub async fn create_fork(
+        storage: &Storage,
+        plan: &ForkPlan,
+        follower: Option<Follower>,
+    ) -> Result<Self, StorageError> {
+        let row = fork_row(plan, lease_from(system::now()), false);
+        let (parent, entries) = (plan.parent(), packed(&plan.entries));
+        let appender = storage.create_fork(row, parent, entries, plan.fuel, follower).await?;
+        Ok(Self::hold(appender, plan.entries.clone()))
+    }
+
     /// Enters a run that waits until somebody resumes it, unless the same request has
     /// entered one before.
     pub async fn submit(
@@ -60,6 +76,18 @@ impl DurableRun {
     ) -> Result<Submitted, StorageError> {
         let first = Packer::default().pack(run.first.clone());
         storage.submit_run(row(run, 0, true), first, submission).await
+    }
+
+    /// As [`DurableRun::submit`], for a fork: whoever resumes it first goes on from the
+    /// entries that it shares.
+    pub async fn submit_fork(
+        storage: &Storage,
+        plan: &ForkPlan,
+        submission: Option<Submission>,
+    ) -> Result<Submitted, StorageError> {
+        let row = fork_row(plan, 0, true);
+        let (parent, entries) = (plan.parent(), packed(&plan.entries));
+        storage.submit_fork(row, parent, entries, plan.fuel, submission).await
     }
 
     /// Takes over a run that has not ended and that nobody holds. The follower
@@ -80,7 +108,8 @@ impl DurableRun {
         let appender = Arc::new(appender);
         let canceller = Arc::default();
         let heartbeat = tokio::spawn(renew(Arc::clone(&appender), Arc::clone(&canceller)));
-        Self { appender, recorded, heartbeat: heartbeat.abort_handle(), canceller }
+        let (is_untouched, heartbeat) = (appender.is_untouched(), heartbeat.abort_handle());
+        Self { appender, recorded, is_untouched, heartbeat, canceller }
     }
 
     /// Id of the run.
@@ -102,10 +131,12 @@ impl DurableRun {
     /// has made; time in which the run waited for its turn, or for a machine to come
     /// back, does not count.
     pub fn control(&self) -> Result<(Canceller, Control), Fault> {
-        let limits = self.started()?.limits;
+        let started = self.started()?;
+        let limits = started.limits;
+        let own = usize::try_from(started.shared()).unwrap_or(usize::MAX);
         let now = system::now();
         let began = |entry: &Encoded| serde_json::from_slice::<Entry>(&entry.bytes).ok();
-        let began = self.recorded.get(1).and_then(began).map_or(now, |entry| entry.at);
+        let began = self.recorded.get(own).and_then(began).map_or(now, |entry| entry.at);
         let (canceller, control) = Control::live(began, limits.deadline_ms);
         if let Some(since) = self.appender.idle_since() {
             control.extend(now.saturating_sub(since.max(began)));
@@ -144,7 +175,11 @@ impl DurableRun {
         control: Control,
     ) -> Result<Progress, Fault> {
         let recorder = Box::new(Database::of(&self.appender));
-        let journal = Journal::open(std::mem::take(&mut self.recorded), recorder);
+        let recorded = std::mem::take(&mut self.recorded);
+        let journal = match std::mem::take(&mut self.is_untouched) {
+            true => Journal::untouched(recorded, recorder),
+            false => Journal::open(recorded, recorder),
+        };
         match executor.advance(prepared, journal, Some(tools), control).await {
             Ok(progress) => Ok(progress),
             Err(fault) => Err(self.give_up(fault).await),
@@ -193,6 +228,22 @@ fn row(run: &NewRun, lease_until: Micros, pending: bool) -> storage::NewRun {
         lease_until,
         pending,
     }
+}
+
+fn fork_row(plan: &ForkPlan, lease_until: Micros, pending: bool) -> storage::NewRun {
+    storage::NewRun {
+        id: plan.started.run.clone(),
+        agent: plan.started.agent.clone(),
+        revision: plan.started.revision,
+        created_at: plan.made_at(),
+        lease_until,
+        pending,
+    }
+}
+
+fn packed(entries: &[Encoded]) -> Vec<Stored> {
+    let mut packer = Packer::default();
+    entries.iter().map(|entry| packer.pack(entry.clone())).collect()
 }
 
 fn lease_from(now: Micros) -> Micros {

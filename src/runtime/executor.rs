@@ -150,16 +150,17 @@ impl Executor {
         let job_input = started.input.as_str().to_owned();
         let seed = seed_of(&started.seed);
         let facts = facts(&started, revision);
-        let Journal { recorded, damage, recorder, precision } = journal;
-        let is_closed = recorder.is_none();
+        let Journal { reel, withdrawn } = journal;
+        let is_closed = reel.recorder.is_none();
         let mut job_limits = limits;
-        if precision == Precision::Content {
+        if reel.precision == Precision::Content {
             // Another engine may count otherwise: it must not end a run that did not end so.
             job_limits.fuel = MOST_FUEL;
         }
-        let tape = Tape::new(recorded, damage, recorder, precision);
+        let tape = Tape::new(reel);
         let end = RecordEnd { interruption, used_up: tape.used_up(), is_closed };
         let world = Effects::begin(started, facts, tape, tools, control.clone())?;
+        let world = world.withdraw(withdrawn);
 
         let due = Arc::new(OnceLock::new());
         let interrupt = interrupt_at(end, control, Arc::clone(&due));
@@ -272,7 +273,7 @@ async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fau
 fn facts(started: &Started, revision: &Revision) -> Facts {
     let manifest = &revision.manifest;
     Facts {
-        run: started.run.clone(),
+        run: started.seen_as().to_owned(),
         agent: started.agent.clone(),
         revision: started.revision.to_string(),
         config: serde_json::to_string(&manifest.config).expect("a JSON object serialises"),

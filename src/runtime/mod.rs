@@ -1,4 +1,4 @@
-//! A run from start to outcome: the executor, the one door, the replay.
+//! A run from start to outcome: the executor, the one door, replays, forks, what-ifs.
 //!
 //! It knows neither how journals and revisions are stored (it is given them)
 //! nor how tools work (it is given those too), nor anything of wasmtime.
@@ -7,9 +7,11 @@ mod control;
 mod durable;
 pub mod effects;
 mod executor;
+mod fork;
 mod outcome;
 mod replay;
 mod start;
+mod what_if;
 
 pub use control::{Canceller, Control, Due, Interrupt};
 pub use durable::DurableRun;
@@ -18,5 +20,7 @@ pub use effects::recorder::{Close, Memory, RecordError, Recorder};
 pub use effects::system::{now, run_id, seed};
 pub use effects::tape::{Halt, Park};
 pub use executor::{Executor, Fault, PrepareError, Prepared, Progress, Ran, Unloaded};
+pub use fork::{ForkError, ForkPlan, ForkWish};
 pub use replay::{Replay, Verdict};
 pub use start::{InputError, Journal, NewRun};
+pub use what_if::{CallChange, Stop, WhatIf, WhatIfError};

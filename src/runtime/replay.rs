@@ -52,17 +52,20 @@ impl Executor {
     ) -> Result<Replay, Fault> {
         let entries = encoded.len() as u64;
         let journal = Journal::closed(encoded);
-        let known = &journal.recorded;
+        let known = &journal.reel.recorded;
         let is_answer =
             |(entry, _): &&(Entry, Encoded)| matches!(entry.body, Body::ToolAnswered(_));
         let answers = known.iter().filter(is_answer).count() as u64;
         let (fuel, took) = match (known.first(), known.last()) {
-            (Some((first, _)), Some((last, _))) => (last.fuel, last.at - first.at),
+            (Some((first, _)), Some((last, _))) => {
+                let began = journal.started().map_or(first.at, |started| started.began(first.at));
+                (last.fuel, last.at.saturating_sub(began))
+            }
             _ => (0, 0),
         };
         let other_engine = match journal.precision() {
             Precision::Exact => None,
-            Precision::Content => journal.started().ok().map(|started| started.engine),
+            _ => journal.started().ok().map(|started| started.engine),
         };
         debug_assert!(other_engine.as_ref() != Some(&sandbox::fingerprint()));
         let verdict = match self.execute(prepared, journal, None, Control::none()).await {

@@ -1,10 +1,13 @@
 //! What the executor is given: a run's journal so far, and a new run's beginning.
 
+use std::collections::BTreeSet;
+
 use super::control::Interrupt;
 use super::effects::decide::Precision;
 use super::effects::recorder::Recorder;
 use super::effects::system;
-use super::effects::tape::Halt;
+use super::effects::tape::{Halt, Reel};
+use super::effects::transcript::Transcript;
 use super::executor::{Fault, Prepared};
 use crate::journal::{
     Body, Chain, Damage, Encoded, Entry, FORMAT, Micros, Outcome, Place, Started, verify_prefix,
@@ -31,11 +34,10 @@ fn list(violations: &[Violation]) -> String {
 
 /// A run's journal as it is handed to the executor: verified once, here.
 pub struct Journal {
-    /// Up to the end or the first damage.
-    pub(super) recorded: Vec<(Entry, Encoded)>,
-    pub(super) damage: Option<Damage>,
-    pub(super) recorder: Option<Box<dyn Recorder>>,
-    pub(super) precision: Precision,
+    /// Its record goes up to the end or the first damage.
+    pub(super) reel: Reel,
+    /// Tools that the record's run had and that the revision does not ask for.
+    pub(super) withdrawn: BTreeSet<String>,
 }
 
 impl Journal {
@@ -43,7 +45,7 @@ impl Journal {
     pub fn closed(encoded: Vec<Encoded>) -> Self {
         let mut journal = Self::read(encoded, None);
         if journal.started().is_ok_and(|started| started.engine != sandbox::fingerprint()) {
-            journal.precision = Precision::Content;
+            journal.reel.precision = Precision::Content;
         }
         journal
     }
@@ -54,21 +56,59 @@ impl Journal {
         Self::read(encoded, Some(recorder))
     }
 
+    /// As [`Journal::open`], for a run that nobody has gone on with yet: calls that
+    /// its record holds without an answer have never been made for it.
+    pub fn untouched(encoded: Vec<Encoded>, recorder: Box<dyn Recorder>) -> Self {
+        let mut journal = Self::open(encoded, recorder);
+        journal.reel.is_untouched = true;
+        journal
+    }
+
+    /// A verified record of another run or revision, to be made anew as that of
+    /// `started`, into `transcript`.
+    pub(super) fn retold(
+        started: Started,
+        mut record: Vec<Entry>,
+        transcript: Transcript,
+        precision: Precision,
+    ) -> Self {
+        let mut withdrawn = BTreeSet::new();
+        if let Some(Entry { body: Body::Started(first), .. }) = record.first_mut() {
+            let has = |name: &str| started.tools.iter().any(|tool| tool.name == name);
+            let names = first.tools.iter().map(|tool| tool.name.clone());
+            withdrawn = names.filter(|name| !has(name)).collect();
+            **first = started;
+        }
+        let mut chain = Chain::default();
+        let recorded = (0..).zip(record).map(|(seq, entry)| {
+            let entry = Entry { seq, ..entry };
+            let encoded = chain.push(&entry);
+            (entry, encoded)
+        });
+        let recorded = recorded.collect();
+        let transcript = Some(transcript);
+        let (damage, recorder, is_untouched) = (None, None, false);
+        let reel = Reel { recorded, damage, recorder, transcript, precision, is_untouched };
+        Self { reel, withdrawn }
+    }
+
     fn read(encoded: Vec<Encoded>, recorder: Option<Box<dyn Recorder>>) -> Self {
         let (entries, damage) = verify_prefix(&encoded);
         let recorded = entries.into_iter().zip(encoded).collect();
-        Self { recorded, damage, recorder, precision: Precision::Exact }
+        let (transcript, precision, is_untouched) = (None, Precision::Exact, false);
+        let reel = Reel { recorded, damage, recorder, transcript, precision, is_untouched };
+        Self { reel, withdrawn: BTreeSet::new() }
     }
 
     /// How closely a replay of it compares.
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.reel.precision
     }
 
     /// What the first entry says.
     pub fn started(&self) -> Result<Started, Fault> {
-        let Some((first, _)) = self.recorded.first() else {
-            return Err(match &self.damage {
+        let Some((first, _)) = self.reel.recorded.first() else {
+            return Err(match &self.reel.damage {
                 Some(damage) => Halt::from(damage.clone()).into(),
                 None => Fault::NoStart,
             });
@@ -85,10 +125,26 @@ impl Journal {
 
     /// Where the record says that the run was interrupted, and why.
     pub(super) fn interruption(&self) -> Option<(Place, Interrupt)> {
-        let (last, _) = self.recorded.last()?;
+        let (last, _) = self.reel.recorded.last()?;
         let Body::Ended(ended) = &last.body else { return None };
         let Outcome::Error(error) = &ended.outcome else { return None };
         Some((ended.interrupted_at?, Interrupt::of(error.code)?))
+    }
+}
+
+impl Prepared {
+    /// Parses an input and holds it against the revision's schema.
+    pub(super) fn check_input(&self, input: &str, limits: &Limits) -> Result<Json, InputError> {
+        let bytes = input.len() as u64;
+        if bytes > limits.input_bytes {
+            return Err(InputError::TooLarge { bytes, limit: limits.input_bytes });
+        }
+        let input = Json::parse(input)?;
+        self.input.check(&input.to_value()).map_err(|violations| InputError::Invalid {
+            agent: self.revision.manifest.name.to_string(),
+            violations,
+        })?;
+        Ok(input)
     }
 }
 
@@ -111,15 +167,7 @@ impl NewRun {
         tools: &RunTools,
     ) -> Result<Self, InputError> {
         let manifest = &prepared.revision.manifest;
-        let bytes = input.len() as u64;
-        if bytes > limits.input_bytes {
-            return Err(InputError::TooLarge { bytes, limit: limits.input_bytes });
-        }
-        let input = Json::parse(input)?;
-        prepared.input.check(&input.to_value()).map_err(|violations| InputError::Invalid {
-            agent: manifest.name.to_string(),
-            violations,
-        })?;
+        let input = prepared.check_input(input, &limits)?;
         let started = Started {
             format: FORMAT,
             run: system::run_id(),
@@ -130,6 +178,7 @@ impl NewRun {
             limits,
             tools: tools.granted(),
             engine: sandbox::fingerprint(),
+            fork: None,
         };
         Ok(Self::of(started))
     }

@@ -45,6 +45,7 @@ pub enum Ending<'a> {
 pub struct Appender {
     lane: Arc<Lane>,
     idle_since: Option<Micros>,
+    is_untouched: bool,
     /// Keeps the writer's thread alive too.
     storage: Storage,
 }
@@ -77,20 +78,26 @@ struct State {
 impl Appender {
     pub(super) fn new(
         storage: Storage,
-        Taken { key, epoch, idle_since, cancel }: Taken,
+        Taken { key, epoch, idle_since, is_untouched, cancel }: Taken,
         run: String,
         follower: Option<Follower>,
     ) -> Self {
         let queue = Arc::clone(&storage.0.queue);
         let state = Mutex::new(State { follower, cancel, ..State::default() });
         let lane = Arc::new(Lane { run, key, epoch, queue, state });
-        Self { lane, idle_since, storage }
+        Self { lane, idle_since, is_untouched, storage }
     }
 
     /// Since when the run had belonged to no process before this one, though it waited
     /// for nothing: the time of its newest entry. `None` for a run that did not stop.
     pub fn idle_since(&self) -> Option<Micros> {
         self.idle_since
+    }
+
+    /// Whether no process has gone on with the run before this one: it was created
+    /// just now, or it was `pending`.
+    pub fn is_untouched(&self) -> bool {
+        self.is_untouched
     }
 
     /// The database that the run is in.

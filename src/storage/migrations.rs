@@ -10,7 +10,7 @@ pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS)
 /// The schema version that this program writes.
 pub(super) const NEWEST: i64 = STEPS.len() as i64;
 
-const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3), M::up(V4), M::up(V5)];
+const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3), M::up(V4), M::up(V5), M::up(V6)];
 
 /// Times are microseconds since the epoch, digests their 32 bytes, run ids UUIDs.
 ///
@@ -175,6 +175,15 @@ BEGIN
     AND (agents IS NULL OR NEW.agent IN (SELECT value FROM json_each(agents)))
     AND (events IS NULL OR 'run.' || NEW.status IN (SELECT value FROM json_each(events)));
 END;
+";
+
+/// `runs.parent` is the run that a fork shares its beginning with, up to the entry
+/// `parent_at` of its journal. The parent need not be here.
+const V6: &str = "
+ALTER TABLE runs ADD COLUMN parent TEXT;
+ALTER TABLE runs ADD COLUMN parent_at INTEGER
+    CHECK ((parent IS NULL) = (parent_at IS NULL));
+CREATE INDEX runs_by_parent ON runs (parent, created_at, id) WHERE parent IS NOT NULL;
 ";
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod approvals;
 mod deliveries;
 mod entries;
 mod error;
+mod forks;
 mod keys;
 mod migrations;
 mod open;
@@ -38,7 +39,7 @@ pub use deliveries::{Attempted, Claimed, DeliveryFilter, DeliveryRow, DeliverySt
 use error::Failure;
 pub use error::StorageError;
 pub use keys::KeyRow;
-pub use runs::{DueRun, NewRun, RunFilter, RunRow, RunStatus, Waits};
+pub use runs::{DueRun, NewRun, Parent, RunFilter, RunRow, RunStatus, Waits};
 pub use submissions::{Submission, Submitted};
 pub use writer::Commits;
 use writer::{Job, Queue};

@@ -82,6 +82,16 @@ pub struct RunRow {
     pub wake_at: Micros,
     /// Somebody wants it cancelled.
     pub cancel: bool,
+    /// Whose beginning it shares, if it is a fork.
+    pub parent: Option<Parent>,
+}
+
+/// The run that a fork comes from, which need not be in this database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    pub run: String,
+    /// Number of the last entry that is shared, in the parent's journal.
+    pub at: u64,
 }
 
 /// A run that can go on.
@@ -121,12 +131,10 @@ impl Storage {
         let first = first.into();
         let (id, entry) = (run.id.clone(), first.entry.clone());
         let key = self.write(move |db| insert(db, &run, &first)).await?;
-        let idle_since = None;
         if let Some(follower) = &follower {
             follower(&entry);
         }
-        let taken = Taken { key, epoch: FIRST_EPOCH, idle_since, cancel: false };
-        Ok(Appender::new(self.clone(), taken, id, follower))
+        Ok(Appender::new(self.clone(), Taken::created(key), id, follower))
     }
 
     /// Goes on with a run that has not ended and whose lease ran out before `now`; it is
@@ -237,7 +245,7 @@ impl Storage {
     }
 }
 
-const FIRST_EPOCH: i64 = 1;
+pub(super) const FIRST_EPOCH: i64 = 1;
 
 pub(super) fn insert(db: &Connection, run: &NewRun, stored: &Stored) -> Result<i64, Failure> {
     let first = &stored.entry;
@@ -276,8 +284,17 @@ pub(super) struct Taken {
     pub(super) epoch: i64,
     /// Since when no process had it, though it waited for nothing.
     pub(super) idle_since: Option<Micros>,
+    /// No process has gone on with it before.
+    pub(super) is_untouched: bool,
     /// Somebody wants it cancelled.
     pub(super) cancel: bool,
+}
+
+impl Taken {
+    pub(super) fn created(key: i64) -> Self {
+        let epoch = FIRST_EPOCH;
+        Self { key, epoch, idle_since: None, is_untouched: true, cancel: false }
+    }
 }
 
 fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<Taken, Failure> {
@@ -297,7 +314,8 @@ fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<Taken,
         )?
         .query_row(params![run, until], |taken| Ok((taken.get(0)?, taken.get(1)?)))?;
     let idle_since = row.waits.is_none().then_some(row.updated_at);
-    Ok(Taken { key: taken.0, epoch: taken.1, idle_since, cancel: row.cancel })
+    let (is_untouched, cancel) = (status == RunStatus::Pending, row.cancel);
+    Ok(Taken { key: taken.0, epoch: taken.1, idle_since, is_untouched, cancel })
 }
 
 /// Builds the statement from the parts that the filter has, so that each
@@ -334,10 +352,14 @@ fn list(db: &Connection, filter: &RunFilter) -> Result<Vec<RunRow>, Failure> {
     select(db, &format!("{start}{condition} ORDER BY created_at DESC, id DESC LIMIT ?"), &values)
 }
 
-fn select(db: &Connection, rest: &str, values: &[&dyn ToSql]) -> Result<Vec<RunRow>, Failure> {
+pub(super) fn select(
+    db: &Connection,
+    rest: &str,
+    values: &[&dyn ToSql],
+) -> Result<Vec<RunRow>, Failure> {
     let mut rows = db.prepare_cached(&format!(
         "SELECT id, agent, revision, status, code, created_at, updated_at, entries, fuel, head,
-                lease_until, waits, wake_at, cancel FROM runs {rest}"
+                lease_until, waits, wake_at, cancel, parent, parent_at FROM runs {rest}"
     ))?;
     Ok(rows.query_map(values, read_row)?.collect::<Result<_, _>>()?)
 }
@@ -358,6 +380,10 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         waits: row.get("waits")?,
         wake_at: row.get("wake_at")?,
         cancel: row.get("cancel")?,
+        parent: match row.get("parent")? {
+            Some(run) => Some(Parent { run, at: row.get("parent_at")? }),
+            None => None,
+        },
     })
 }
 

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::{Failure, StorageError};
-use super::{NewRun, Storage, runs};
+use super::{NewRun, Parent, Storage, forks, runs};
 use crate::journal::{Micros, Stored};
 use crate::revision::Digest;
 
@@ -44,22 +44,23 @@ impl Storage {
     ) -> Result<Submitted, StorageError> {
         let first = first.into();
         self.write(move |db| {
-            let Some(submission) = submission else {
-                runs::insert(db, &run, &first)?;
-                return Ok(Submitted::New);
-            };
-            forget(db, run.created_at)?;
-            if let Some(known) = find(db, &submission)? {
-                return Ok(known);
-            }
-            let key = runs::insert(db, &run, &first)?;
-            let Submission { owner, name, digest } = &submission;
-            db.prepare_cached(
-                "INSERT INTO submissions (owner, name, digest, run, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![owner, name, digest.as_bytes(), key, run.created_at])?;
-            Ok(Submitted::New)
+            once(db, run.created_at, submission, || runs::insert(db, &run, &first))
+        })
+        .await
+    }
+
+    /// As [`Storage::submit_run`], for a fork. See [`Storage::create_fork`].
+    pub async fn submit_fork(
+        &self,
+        run: NewRun,
+        parent: Parent,
+        entries: Vec<Stored>,
+        fuel: u64,
+        submission: Option<Submission>,
+    ) -> Result<Submitted, StorageError> {
+        self.write(move |db| {
+            let enter = || forks::create(db, &run, &parent, &entries, fuel);
+            once(db, run.created_at, submission, enter)
         })
         .await
     }
@@ -68,6 +69,31 @@ impl Storage {
     pub fn submitted(&self, submission: &Submission) -> Result<Option<Submitted>, StorageError> {
         self.read(|db| find(db, submission))
     }
+}
+
+/// Enters a run, and answers its key, unless the same request has entered one before.
+fn once(
+    db: &Connection,
+    now: Micros,
+    submission: Option<Submission>,
+    enter: impl FnOnce() -> Result<i64, Failure>,
+) -> Result<Submitted, Failure> {
+    let Some(submission) = submission else {
+        enter()?;
+        return Ok(Submitted::New);
+    };
+    forget(db, now)?;
+    if let Some(known) = find(db, &submission)? {
+        return Ok(known);
+    }
+    let key = enter()?;
+    let Submission { owner, name, digest } = &submission;
+    db.prepare_cached(
+        "INSERT INTO submissions (owner, name, digest, run, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![owner, name, digest.as_bytes(), key, now])?;
+    Ok(Submitted::New)
 }
 
 fn find(db: &Connection, submission: &Submission) -> Result<Option<Submitted>, Failure> {

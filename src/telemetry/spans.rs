@@ -44,6 +44,9 @@ pub fn spans(entries: &[Entry], contents: bool) -> Vec<SpanData> {
     };
     let mut trace = Trace::new(started, contents);
     for entry in entries {
+        if entry.seq == started.shared() {
+            trace.begin_here(started.began(first.at));
+        }
         trace.read(entry);
     }
     trace.close(last, ended);
@@ -117,6 +120,19 @@ impl Trace {
             approvals: BTreeMap::new(),
             agents: BTreeMap::new(),
             sleep: None,
+        }
+    }
+
+    /// What a fork shares with its parent is in the parent's trace, and was paid for
+    /// there. What was still open then goes on in the fork, from when that was made.
+    fn begin_here(&mut self, at: Micros) {
+        self.spans.clear();
+        self.dropped = 0;
+        self.usage = Usage::default();
+        let calls = self.calls.values_mut().map(|(open, _)| open);
+        let others = self.approvals.values_mut().chain(self.agents.values_mut());
+        for open in calls.chain(others).chain(&mut self.sleep) {
+            open.at = open.at.max(at);
         }
     }
 
@@ -203,12 +219,17 @@ impl Trace {
 
     fn root(&mut self, first: &Entry, last: &Entry, started: &Started, ended: &Ended) -> SpanData {
         let mut open = Open::new(first, format!("invoke_agent {}", started.agent));
+        open.at = started.began(first.at);
         open.set("gen_ai.operation.name", "invoke_agent");
         open.set("gen_ai.provider.name", "reenact");
         open.set("gen_ai.agent.id", started.agent.clone());
         open.set("gen_ai.agent.name", started.agent.clone());
         open.set("gen_ai.agent.version", started.revision.to_string());
         open.set("reenact.run.id", started.run.clone());
+        if let Some(fork) = &started.fork {
+            open.set("reenact.fork.run.id", fork.run.clone());
+            open.set("reenact.fork.entry", int(fork.at));
+        }
         open.set("reenact.fuel", int(last.fuel));
         open.set("reenact.memory_bytes", int(ended.used.memory_bytes));
         calls::set_usage(&mut open, &self.usage);

@@ -32,12 +32,12 @@ fn folder() -> PathBuf {
     root().join("tests/golden")
 }
 
-fn revision() -> Arc<Revision> {
+pub fn revision() -> Arc<Revision> {
     Arc::new(Revision::open(fs::read(folder().join("hostile.wasm")).unwrap()).unwrap())
 }
 
 /// Name and entries of every journal.
-fn journals() -> Vec<(String, Vec<Encoded>)> {
+pub fn journals() -> Vec<(String, Vec<Encoded>)> {
     let mut paths: Vec<PathBuf> =
         fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));

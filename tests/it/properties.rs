@@ -54,13 +54,27 @@ fn started() -> impl Strategy<Value = Body> {
         hostcall_bytes: n,
     });
     let names = any::<(String, String, String)>();
-    (names, digest(), json(), any::<u64>(), vec(tool, 0..3), engine).prop_map(
-        |((run, agent, seed), revision, input, fuel, tools, engine)| {
+    (names, digest(), json(), any::<u64>(), vec(tool, 0..3), engine, option::of(fork())).prop_map(
+        |((run, agent, seed), revision, input, fuel, tools, engine, fork)| {
             let limits = Limits { fuel, ..Limits::DEFAULT };
             let format = FORMAT;
             let started =
-                Started { format, run, agent, revision, input, seed, limits, tools, engine };
+                Started { format, run, agent, revision, input, seed, limits, tools, engine, fork };
             Body::Started(Box::new(started))
+        },
+    )
+}
+
+fn fork() -> impl Strategy<Value = Fork> {
+    (any::<(String, String, u64, u64, u64, bool)>(), digest()).prop_map(
+        |((run, seen_as, at, shared, made_at, set_result), head)| Fork {
+            run,
+            at,
+            head,
+            shared,
+            made_at,
+            seen_as,
+            set_result,
         },
     )
 }

@@ -370,9 +370,17 @@ impl Home {
     }
 }
 
-/// Replays an exported file where nothing else is: no home, no environment, no
-/// programs, and a network of its own in which even the loopback is down.
+/// Replays an exported file where nothing else is.
 pub fn replays_offline(file: &Path) -> Said {
+    let said = offline(&["replay", file.to_str().unwrap()]);
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert!(said.stdout.contains("no tool was called"), "{said:#?}");
+    said
+}
+
+/// Executes a command where nothing else is: no home, no environment, no
+/// programs, and a network of its own in which even the loopback is down.
+pub fn offline(args: &[&str]) -> Said {
     let isolated = ["--user", "--map-root-user", "--net", "--"];
     // Some containers allow no namespaces; all else is away there too.
     let can = Command::new("unshare").args(isolated).arg("true").output();
@@ -385,12 +393,10 @@ pub fn replays_offline(file: &Path) -> Said {
         _ => Command::new(env!("CARGO_BIN_EXE_reenact")),
     };
     let nowhere = tempfile::tempdir().unwrap().path().join("none");
-    command.arg("replay").arg(file).current_dir("/").env_clear();
+    command.args(args).current_dir("/").env_clear();
     command.env("HOME", &nowhere).env("REENACT_HOME", &nowhere);
     let said: Said = command.output().unwrap().into();
-    assert_eq!(said.code, Some(0), "{said:#?}");
-    assert!(said.stdout.contains("no tool was called"), "{said:#?}");
-    assert!(!nowhere.exists(), "the file is enough");
+    assert!(!nowhere.exists(), "a home is not needed");
     said
 }
 

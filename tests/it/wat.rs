@@ -100,6 +100,7 @@ impl Parts<'_> {
             {LOWERED}
             (core module $guest
                 (import "memory" "memory" (memory {memory}))
+                (import "host" "current" (func $current (param i32)))
                 (import "host" "emit" (func $emit (param i32 i32 i32 i32)))
                 (import "host" "close" (func $close (param i64 i32 i32)))
                 (import "host" "call-all" (func $call_all (param i32 i32 i32)))
@@ -122,6 +123,11 @@ impl Parts<'_> {
 }
 
 const IMPORTS: &str = r#"
+    (import "reenact:agent/context@0.1.0" (instance $context
+        (type $r (record (field "run-id" string) (field "agent" string)
+            (field "revision" string)))
+        (export "run-info" (type $info (eq $r)))
+        (export "current" (func (result $info)))))
     (import "reenact:agent/events@0.1.0" (instance $events
         (export "emit" (func (param "kind" string) (param "data" string)))
         (export "close" (func (param "span" u64) (param "data" string)))))
@@ -161,6 +167,8 @@ const IMPORTS: &str = r#"
         (export "get-stdout" (func (result (own $stream))))))"#;
 
 const LOWERED: &str = r#"
+    (core func $current
+        (canon lower (func $context "current") (memory $mem) (realloc $realloc)))
     (core func $emit (canon lower (func $events "emit") (memory $mem)))
     (core func $close (canon lower (func $events "close") (memory $mem)))
     (core func $call_all
@@ -172,6 +180,7 @@ const LOWERED: &str = r#"
     (core func $write (canon lower
         (func $streams "[method]output-stream.blocking-write-and-flush") (memory $mem)))
     (core instance $host
+        (export "current" (func $current))
         (export "stdout" (func $stdout))
         (export "write" (func $write))
         (export "emit" (func $emit))

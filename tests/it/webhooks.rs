@@ -115,6 +115,7 @@ async fn ends(storage: &Storage, agent: &str, outcome: Outcome) -> String {
             yield_fuel: 0,
             hostcall_bytes: 0,
         },
+        fork: None,
     };
     let code = match &outcome {
         Outcome::Done(_) => None,

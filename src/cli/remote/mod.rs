@@ -72,6 +72,10 @@ fn stays_here(verb: &Verb) -> Option<&'static str> {
              lists what a server has"
         }
         Verb::Resume(_) => "a server goes on with its runs by itself",
+        Verb::Fork(_) => "runs of a server are forked by its API: `POST /v0.1/runs/RUN/fork`",
+        Verb::Test(_) => {
+            "it holds a revision of this machine against exported runs, with no server at all"
+        }
         Verb::Serve(_) => "it is the server",
         Verb::Keys(_) => "keys are made where the server is, on its home: `--home DIR`",
         Verb::Webhooks(_) => {

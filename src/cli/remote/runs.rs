@@ -8,6 +8,7 @@ use crate::build::write_atomically;
 use crate::cli::render::run::Recorded;
 use crate::cli::render::table::table;
 use crate::cli::render::{style, text};
+use crate::cli::show::About;
 use crate::cli::{Failure, Global, cancel, export, note, runs, say, say_json, show};
 use crate::client::{Client, ListRuns};
 use crate::journal::PortableRun;
@@ -55,7 +56,13 @@ pub async fn show(args: show::Args, client: &Client, global: &Global) -> Result<
         .map_err(|error| Failure::from(error).context(cannot()))?;
     let recorded = Recorded::read(&portable.journal)
         .map_err(|damage| Failure::from(damage).context(cannot()))?;
-    show::print(&recorded, status(&run), &args, global)
+    let about = About {
+        status: status(&run),
+        created_at: recorded.entries[0].at,
+        forks: Vec::new(),
+        has_other_parent: false,
+    };
+    show::print(&recorded, about, &args, global)
 }
 
 pub async fn cancel(

@@ -1,7 +1,7 @@
 //! One journal entry as one line: time, kind, what it says, fuel.
 
 use super::{style, text};
-use crate::journal::{Answer, Approval, Body, Entry, Micros, Outcome, Stream};
+use crate::journal::{Answer, Approval, Body, Entry, Fork, Micros, Outcome, Stream};
 
 /// Width of the column for kinds; the longest of the standard ones fits.
 const KIND: usize = 19;
@@ -15,19 +15,35 @@ pub struct Lines {
     calls: Vec<(Micros, String)>,
     spans: Vec<(Micros, String)>,
     slept_at: Micros,
+    fork: Option<Fork>,
 }
 
 impl Lines {
     /// `width` is that of the terminal; without one, lines are not cut.
     pub fn new(width: Option<usize>) -> Self {
-        Self { started_at: 0, width: room(width), calls: vec![], spans: vec![], slept_at: 0 }
+        let width = room(width);
+        Self { started_at: 0, width, calls: vec![], spans: vec![], slept_at: 0, fork: None }
     }
 
-    /// The line for `entry`, or `None` if it is shown with a later one.
+    /// The line for `entry`, or `None` if it is shown with a later one. Where a fork
+    /// goes on by itself, a line before it says so.
     pub fn line(&mut self, entry: &Entry) -> Option<String> {
+        let parting = self.fork.take_if(|fork| entry.seq >= fork.shared).map(|fork| {
+            self.started_at = fork.made_at;
+            style::dim(parting(&fork))
+        });
+        let line = self.line_of(entry);
+        match (parting, line) {
+            (Some(parting), Some(line)) => Some(format!("{parting}\n{line}")),
+            (parting, line) => parting.or(line),
+        }
+    }
+
+    fn line_of(&mut self, entry: &Entry) -> Option<String> {
         let (kind, said, took) = match &entry.body {
-            Body::Started(_) => {
+            Body::Started(started) => {
                 self.started_at = entry.at;
+                self.fork = started.fork.clone();
                 return None;
             }
             Body::Event(event) => (event.kind.as_str(), text::plain(&event.data.to_value()), None),
@@ -165,6 +181,12 @@ impl Row<'_> {
 /// Characters for what is said, on a terminal of so many columns; without one, all.
 pub(super) fn room(width: Option<usize>) -> usize {
     width.map_or(usize::MAX, |width| width.saturating_sub(KIND + 24).max(30))
+}
+
+fn parting(fork: &Fork) -> String {
+    let run = text::line(&fork.run, 64);
+    let set = if fork.set_result { ", whose result was set by hand" } else { "" };
+    format!("── up to here entry {} of {run}{set}; from here on live ──", fork.at)
 }
 
 /// Width of the terminal on stderr, if it is one.

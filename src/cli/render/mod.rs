@@ -1,5 +1,6 @@
 //! How things look: words, numbers, colours, tables. No verb's logic.
 
+pub mod diff;
 pub mod entry;
 pub mod event;
 pub mod replay;
@@ -7,3 +8,4 @@ pub mod run;
 pub mod style;
 pub mod table;
 pub mod text;
+pub mod what_if;

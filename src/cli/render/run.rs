@@ -44,9 +44,14 @@ impl Recorded {
         self.entries.last().expect("a journal that was read has an entry")
     }
 
-    /// Microseconds from the first entry to the last.
+    /// Microseconds from the run's beginning to its last entry.
     pub fn took(&self) -> u64 {
-        self.last().at.saturating_sub(self.entries[0].at)
+        self.last().at.saturating_sub(self.began())
+    }
+
+    /// When the run began; for a fork, when it was made.
+    pub fn began(&self) -> u64 {
+        self.started.began(self.entries[0].at)
     }
 
     /// The run as one document, in the words of the HTTP API.
@@ -67,8 +72,14 @@ impl Recorded {
             "agentId": self.started.agent,
             "revisionId": self.started.revision,
             "status": status,
-            "createdAt": text::timestamp(self.entries[0].at),
-            "updatedAt": text::timestamp(self.last().at),
+            "createdAt": text::timestamp(self.began()),
+            "updatedAt": text::timestamp(self.last().at.max(self.began())),
+            "forkedFrom": self.started.fork.as_ref().map(|fork| json!({
+                "runId": fork.run,
+                "entry": fork.at,
+                "journalHash": fork.head,
+                "setResult": fork.set_result,
+            })),
             "input": self.started.input.to_value(),
             "error": error,
             "resultType": result_type,
@@ -285,6 +296,10 @@ pub fn row(row: &RunRow) -> impl Serialize {
         "errorCode": row.code,
         "createdAt": text::timestamp(row.created_at),
         "updatedAt": text::timestamp(row.updated_at),
+        "forkedFrom": row.parent.as_ref().map(|parent| json!({
+            "runId": parent.run,
+            "entry": parent.at,
+        })),
         "fuel": row.fuel,
         "entries": row.entries,
         "journalHash": row.head,

@@ -24,6 +24,7 @@ fn run_of(texts: &[String]) -> PortableRun {
             yield_fuel: 1,
             hostcall_bytes: 1,
         },
+        fork: None,
     }));
     let events = texts.iter().map(|text| {
         let data = Json::from_value(&text.as_str().into());

@@ -31,7 +31,9 @@ impl Effects {
     ) -> Result<(), Stopped> {
         self.put(fuel, Body::ApprovalAnswered(decided))?;
         self.open_questions = self.open_questions.saturating_sub(1);
-        if self.open_questions == 0 {
+        // Time that people took for another run is none of this one's.
+        let is_own = self.tape.entries() > self.started.shared();
+        if self.open_questions == 0 && is_own {
             self.control.extend(self.tape.now().saturating_sub(self.held_since));
         }
         Ok(())

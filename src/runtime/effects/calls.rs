@@ -32,7 +32,11 @@ impl Effects {
         }
         self.before_waiting()?;
         let mut waiting = self.intend(fuel, &calls)?;
+        self.deny_withdrawn(fuel, &calls, &mut waiting)?;
         self.recall(fuel, &mut waiting)?;
+        if self.tape.departed().is_some() {
+            self.look_up(fuel, &calls, &mut waiting)?;
+        }
         if waiting.missing() > 0 {
             waiting = self.make(fuel, calls, waiting).await?;
             self.commit().await?;
@@ -58,7 +62,7 @@ impl Effects {
         }
         self.counts.tool_calls += count;
         let first = self.next_call;
-        let mut were_on_record = true;
+        let mut were_on_record = !self.tape.is_untouched();
         for (call, request) in (first..).zip(calls) {
             were_on_record &= self.tape.is_recorded();
             let arguments = recorded_arguments(&request.arguments, limits.argument_bytes);
@@ -94,7 +98,53 @@ impl Effects {
                     self.put_decision(fuel, decided.clone())?;
                     waiting.at(decided.call).decided = Some(decided.decision);
                 }
-                _ => return self.stop_waiting(&entry, found),
+                _ => self.is_off_record(&entry, found)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers calls of tools that this revision may not call any more, whatever the
+    /// record says.
+    fn deny_withdrawn(
+        &mut self,
+        fuel: u64,
+        calls: &[ToolRequest],
+        waiting: &mut Waiting,
+    ) -> Result<(), Stopped> {
+        for (call, request) in (waiting.first..).zip(calls) {
+            if !self.withdrawn.contains(&request.name) {
+                continue;
+            }
+            let message = format!("the manifest does not ask for `{}`", request.name);
+            let answer = Answer::Error(ToolError { code: ToolErrorCode::Denied, message });
+            let answered = ToolAnswered { call, answer, usage: None, attempts: Vec::new() };
+            self.put(fuel, Body::ToolAnswered(answered.clone()))?;
+            waiting.set(answered);
+        }
+        Ok(())
+    }
+
+    /// Answers calls of a guest that goes its own way with what the record holds.
+    fn look_up(
+        &mut self,
+        fuel: u64,
+        calls: &[ToolRequest],
+        waiting: &mut Waiting,
+    ) -> Result<(), Stopped> {
+        let limit = self.started.limits.argument_bytes;
+        let since = self.now();
+        for (call, request) in (waiting.first..).zip(calls) {
+            if waiting.open(call).is_none() {
+                continue;
+            }
+            let arguments = recorded_arguments(&request.arguments, limit);
+            let called = ToolCalled { call, name: clip(&request.name), arguments };
+            let answered = self.tape.departed().and_then(|transcript| transcript.answer(&called));
+            if let Some((answered, took)) = answered {
+                self.tape.advance_to(since.saturating_add(took));
+                self.put(fuel, Body::ToolAnswered(answered.clone()))?;
+                waiting.set(answered);
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The replay decision, free of I/O: is this request answered by the record,
 //! performed live, or a divergence?
 
-use crate::journal::{Body, Entry, ErrorCode, Outcome};
+use crate::journal::{Body, Content, Entry, ErrorCode, Outcome, Output, Used};
 
 /// What the guest asks for, as the entry that it would become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,9 @@ pub enum Precision {
     Exact,
     /// Content, but nothing that engines may differ in.
     Content,
+    /// What the guest does, as far as anybody outside can tell. For another
+    /// revision, which has its own fuel and memory and orders JSON its own way.
+    Behaviour,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,7 @@ pub fn decide(recorded: Option<&Entry>, request: &Request, precision: Precision)
     let same = match precision {
         Precision::Exact => is_equal(entry, request) || is_same_end(entry, request),
         Precision::Content => portable(&entry.body) == portable(&request.body),
+        Precision::Behaviour => is_alike(&entry.body, &request.body),
     };
     if same {
         return Decision::Recorded;
@@ -116,10 +120,38 @@ fn portable(body: &Body) -> Body {
     body
 }
 
+/// Whether both do the same, whatever it took to do it.
+pub fn is_alike(a: &Body, b: &Body) -> bool {
+    a == b || behaviour(a) == behaviour(b)
+}
+
+/// The body without what another revision may do otherwise and nobody notices.
+fn behaviour(body: &Body) -> Body {
+    let mut body = portable(body);
+    match &mut body {
+        Body::Event(event) => event.data = event.data.in_order(),
+        Body::SpanOpened(span) => span.data = span.data.in_order(),
+        Body::SpanClosed(span) => span.data = span.data.in_order(),
+        Body::ToolCalled(called) => called.arguments = called.arguments.in_order(),
+        Body::Ended(ended) => {
+            ended.used = Used::default();
+            match &mut ended.outcome {
+                Outcome::Done(Output { content: Content::Json(json), .. }) => {
+                    *json = json.in_order();
+                }
+                Outcome::Done(_) => {}
+                Outcome::Error(error) => error.details = error.details.take().map(|d| d.in_order()),
+            }
+        }
+        _ => {}
+    }
+    body
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Ended, Event, Place, RunError, Used};
+    use crate::journal::{Ended, Event, Place, RunError};
     use crate::json::Json;
 
     fn event(data: &str) -> Body {
@@ -176,6 +208,28 @@ mod tests {
         assert_eq!(decide(Some(&recorded), &other, Precision::Content), Decision::Recorded);
         let other = request(9, ended(ErrorCode::OutOfFuel, "a", None));
         assert_ne!(decide(Some(&recorded), &other, Precision::Content), Decision::Recorded);
+    }
+
+    #[test]
+    fn another_revision_may_use_other_fuel_and_order_json_otherwise() {
+        let recorded = entry(7, event(r#"{"a":1,"b":{"c":2,"d":3}}"#));
+        let same = request(8, event(r#"{"b":{"d":3,"c":2},"a":1}"#));
+        assert_eq!(decide(Some(&recorded), &same, Precision::Behaviour), Decision::Recorded);
+        assert_ne!(decide(Some(&recorded), &same, Precision::Content), Decision::Recorded);
+        let other = request(7, event(r#"{"a":1,"b":{"c":2,"d":4}}"#));
+        assert_ne!(decide(Some(&recorded), &other, Precision::Behaviour), Decision::Recorded);
+
+        let done = |memory_bytes, answer: &str| {
+            let content = Content::Json(Json::parse(answer).unwrap());
+            let outcome = Outcome::Done(Output { content, sources: Vec::new() });
+            let used = Used { memory_bytes, ..Used::default() };
+            Body::Ended(Box::new(Ended { outcome, used, interrupted_at: None }))
+        };
+        let recorded = entry(7, done(1, r#"{"a":1,"b":2}"#));
+        let same = request(9, done(2, r#"{"b":2,"a":1}"#));
+        assert_eq!(decide(Some(&recorded), &same, Precision::Behaviour), Decision::Recorded);
+        let other = request(9, done(1, r#"{"b":2,"a":0}"#));
+        assert_ne!(decide(Some(&recorded), &other, Precision::Behaviour), Decision::Recorded);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod decide;
 pub mod recorder;
 pub mod system;
 pub mod tape;
+pub mod transcript;
 mod under_way;
 
 use std::collections::BTreeSet;
@@ -62,6 +63,8 @@ pub struct Effects {
     tape: Tape,
     /// Reaches the tools; `None` where nothing may happen live.
     tools: Option<RunTools>,
+    /// Tools that the record's run had and that this revision does not ask for.
+    withdrawn: BTreeSet<String>,
     control: Control,
     counts: Counts,
     log_is_full: bool,
@@ -93,6 +96,7 @@ impl Effects {
             started: Arc::new(started),
             tape,
             tools,
+            withdrawn: BTreeSet::new(),
             control,
             counts: Counts::default(),
             log_is_full: false,
@@ -105,6 +109,13 @@ impl Effects {
             stop: None,
             unloaded: None,
         })
+    }
+
+    /// Denies calls of these tools, as they would be denied to a live run of a
+    /// revision that does not ask for them.
+    pub fn withdraw(mut self, tools: BTreeSet<String>) -> Self {
+        self.withdrawn = tools;
+        self
     }
 
     pub fn counts(&self) -> Counts {
@@ -228,19 +239,38 @@ impl Effects {
     }
 
     /// The record does not hold what the guest waits for: either the run ended
-    /// in this wait, or this replay has diverged.
-    fn stop_waiting<T>(
+    /// in this wait, or this replay has diverged, and may go on without the record.
+    fn is_off_record(
         &mut self,
         entry: &crate::journal::Entry,
         found: Found,
-    ) -> Result<T, Stopped> {
+    ) -> Result<(), Stopped> {
         match ends_wait(entry) {
             Some(code) => self.end_from_outside(code),
             None => {
-                let halt = Err(self.tape.diverge(found));
-                self.halt(halt)
+                let departs = self.tape.diverge(found);
+                self.halt(departs)
             }
         }
+    }
+
+    /// Waits where the record does not tell how long that takes.
+    async fn fall_asleep(&mut self, until: Micros) -> Result<(), Stopped> {
+        if self.tape.departed().is_none() {
+            self.commit().await?;
+            if let Some(due @ Due::End(_)) = self.control.due() {
+                return self.interrupt(due);
+            }
+            if self.control.is_too_long(until) {
+                let until = until.min(self.control.deadline().unwrap_or(until));
+                return self.halt(Err(Halt::Parked(Park { until, calls: Vec::new() })));
+            }
+            if let Err(due) = self.control.sleep_until(until).await {
+                return self.interrupt(due);
+            }
+        }
+        self.tape.advance_to(until);
+        Ok(())
     }
 
     fn interrupt<T>(&mut self, due: Due) -> Result<T, Stopped> {
@@ -328,21 +358,11 @@ impl World for Effects {
         let recorded = self.tape.peek().map(|entry| entry.cloned());
         match self.halt(recorded)? {
             Some(entry) if entry.body == Body::SleepEnded => {}
-            Some(entry) => return self.stop_waiting(&entry, Found::Sleeping { fuel }),
-            None => {
-                self.commit().await?;
-                if let Some(due @ Due::End(_)) = self.control.due() {
-                    return self.interrupt(due);
-                }
-                if self.control.is_too_long(until) {
-                    let until = until.min(self.control.deadline().unwrap_or(until));
-                    return self.halt(Err(Halt::Parked(Park { until, calls: Vec::new() })));
-                }
-                if let Err(due) = self.control.sleep_until(until).await {
-                    return self.interrupt(due);
-                }
-                self.tape.advance_to(until);
+            Some(entry) => {
+                self.is_off_record(&entry, Found::Sleeping { fuel })?;
+                self.fall_asleep(until).await?;
             }
+            None => self.fall_asleep(until).await?,
         }
         self.put(fuel, Body::SleepEnded)?;
         if self.now() < until {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::decide::{Decision, Divergence, Found, Precision, Request, decide, diverged, is_equal};
 use super::recorder::{Close, RecordError, Recorder};
 use super::system;
+use super::transcript::Transcript;
 use crate::journal::{Body, Chain, Damage, Encoded, Entry, ErrorCode, Micros, Outcome};
 
 /// A journal that is read, written, or read and then written.
@@ -16,11 +17,30 @@ pub struct Tape {
     damage: Option<Damage>,
     /// Takes what comes after the record; `None` if nothing may come.
     recorder: Option<Box<dyn Recorder>>,
+    /// Takes every entry, as it is made anew; `None` if the record stays as it is.
+    transcript: Option<Transcript>,
     precision: Precision,
+    is_untouched: bool,
     chain: Chain,
     last_at: Micros,
     bytes: u64,
     used_up: UsedUp,
+}
+
+/// What a tape is made of.
+pub struct Reel {
+    pub recorded: Vec<(Entry, Encoded)>,
+    /// Where the record cannot be read further.
+    pub damage: Option<Damage>,
+    /// Takes what comes after the record; `None` if nothing may come.
+    pub recorder: Option<Box<dyn Recorder>>,
+    /// Takes all that the record holds, as another run makes it. Then there is no
+    /// recorder.
+    pub transcript: Option<Transcript>,
+    pub precision: Precision,
+    /// Nobody has gone on from the end of the record yet: what is under way there
+    /// was begun by another run.
+    pub is_untouched: bool,
 }
 
 /// Tells, while the guest has the tape, whether what can be read of its record
@@ -73,21 +93,18 @@ impl Park {
 }
 
 impl Tape {
-    /// A journal that holds `recorded`, and `damage` after it, and may grow if
-    /// there is a recorder.
-    pub fn new(
-        recorded: Vec<(Entry, Encoded)>,
-        damage: Option<Damage>,
-        recorder: Option<Box<dyn Recorder>>,
-        precision: Precision,
-    ) -> Self {
+    /// A journal at its beginning.
+    pub fn new(reel: Reel) -> Self {
+        let Reel { recorded, damage, recorder, transcript, precision, is_untouched } = reel;
         let used_up = UsedUp(Arc::new(AtomicBool::new(recorded.is_empty())));
         Self {
             recorded,
             position: 0,
             damage,
             recorder,
+            transcript,
             precision,
+            is_untouched,
             chain: Chain::default(),
             last_at: 0,
             bytes: 0,
@@ -106,9 +123,8 @@ impl Tape {
         self.last_at = self.last_at.max(time);
     }
 
-    /// Lets go of the record, which is used up, to save its memory.
+    /// Lets go of the record, which is of no more use, to save its memory.
     pub fn forget_record(&mut self) {
-        debug_assert_eq!(self.position, self.recorded.len());
         (self.recorded, self.position) = (Vec::new(), 0);
     }
 
@@ -137,20 +153,44 @@ impl Tape {
         self.position < self.recorded.len() || self.damage.is_some()
     }
 
+    /// Whether what is under way at the end of the record was begun by another run.
+    pub fn is_untouched(&self) -> bool {
+        self.is_untouched
+    }
+
+    /// The transcript of a guest that goes its own way.
+    pub fn departed(&self) -> Option<&Transcript> {
+        self.transcript.as_ref().filter(|transcript| transcript.has_departed())
+    }
+
     /// The recorded entry at the position. Damage shows here and not earlier.
     pub fn peek(&self) -> Result<Option<&Entry>, Halt> {
         match (self.recorded.get(self.position), &self.damage) {
             (Some((entry, _)), _) => Ok(Some(entry)),
             (None, Some(damage)) => Err(damage.clone().into()),
-            (None, None) if self.recorder.is_none() => Err(Halt::JournalOver),
-            (None, None) => Ok(None),
+            (None, None) if self.may_grow() => Ok(None),
+            (None, None) => Err(Halt::JournalOver),
         }
     }
 
-    /// The recorded entry at the position is not what the run waits for.
-    pub fn diverge(&self, found: Found) -> Halt {
+    fn may_grow(&self) -> bool {
+        self.recorder.is_some() || self.departed().is_some()
+    }
+
+    /// The recorded entry at the position is not what the run waits for. It goes on
+    /// without the record if that is allowed.
+    pub fn diverge(&mut self, found: Found) -> Result<(), Halt> {
         let (entry, _) = &self.recorded[self.position];
-        Halt::Diverged(Box::new(diverged(entry, found)))
+        self.depart(Box::new(diverged(entry, found)))
+    }
+
+    fn depart(&mut self, divergence: Box<Divergence>) -> Result<(), Halt> {
+        let Some(transcript) = &self.transcript else { return Err(Halt::Diverged(divergence)) };
+        transcript.depart(divergence, &self.recorded, self.position).map_err(Halt::Diverged)?;
+        self.forget_record();
+        // From here on the guest is its own record, which has no end.
+        self.used_up.0.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Puts `request` at the position: matches it with the record, or appends it.
@@ -162,7 +202,10 @@ impl Tape {
         }
         match decide(self.peek()?, &request, self.precision) {
             Decision::Recorded => self.pass(request),
-            Decision::Divergence(divergence) => Err(Halt::Diverged(divergence)),
+            Decision::Divergence(divergence) => {
+                self.depart(divergence)?;
+                self.append(request, max_bytes)
+            }
             Decision::Beyond => self.append(request, max_bytes),
         }
     }
@@ -179,6 +222,9 @@ impl Tape {
 
     /// Moves past the recorded entry, which `request` has just matched.
     fn pass(&mut self, request: Request) -> Result<(), Halt> {
+        if self.transcript.is_some() {
+            return self.transcribe(request);
+        }
         let (entry, encoded) = &self.recorded[self.position];
         let mut chain = self.chain;
         match self.precision {
@@ -188,10 +234,10 @@ impl Tape {
                 let hash = chain.push(&again).hash;
                 if hash != encoded.hash {
                     let found = Request { fuel: request.fuel, body: again.body };
-                    return Err(self.diverge(Found::Request(found)));
+                    return self.diverge(Found::Request(found));
                 }
             }
-            Precision::Exact | Precision::Content => {
+            Precision::Exact | Precision::Content | Precision::Behaviour => {
                 chain.verify(encoded)?;
             }
         }
@@ -203,12 +249,33 @@ impl Tape {
         Ok(())
     }
 
-    fn append(&mut self, request: Request, max_bytes: u64) -> Result<(), Halt> {
-        let recorder = self.recorder.as_mut().ok_or(Halt::JournalOver)?;
-        // The clock of the system may be set back; the journal's never is.
-        let at = system::now().max(self.last_at);
+    /// Writes the recorded entry, which `request` has just matched, as this guest
+    /// makes it.
+    fn transcribe(&mut self, request: Request) -> Result<(), Halt> {
+        let (entry, _) = &self.recorded[self.position];
         let Request { fuel, body } = request;
-        let entry = Entry { seq: self.chain.next_seq(), at, fuel, body };
+        let again = Entry { seq: self.chain.next_seq(), at: entry.at, fuel, body };
+        self.write(again, u64::MAX)?;
+        self.position += 1;
+        self.used_up.0.store(self.position == self.recorded.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn append(&mut self, request: Request, max_bytes: u64) -> Result<(), Halt> {
+        if !self.may_grow() {
+            return Err(Halt::JournalOver);
+        }
+        let at = match &self.recorder {
+            // The clock of the system may be set back; the journal's never is.
+            Some(_) => system::now().max(self.last_at),
+            None => self.last_at,
+        };
+        let Request { fuel, body } = request;
+        self.write(Entry { seq: self.chain.next_seq(), at, fuel, body }, max_bytes)
+    }
+
+    fn write(&mut self, entry: Entry, max_bytes: u64) -> Result<(), Halt> {
+        let (fuel, at) = (entry.fuel, entry.at);
         let mut chain = self.chain;
         let encoded = chain.push(&entry);
         let bytes = self.bytes + encoded.bytes.len() as u64;
@@ -218,7 +285,11 @@ impl Tape {
         self.chain = chain;
         self.last_at = at;
         self.bytes = bytes;
-        recorder.push(encoded, fuel, at);
+        match (&mut self.recorder, &self.transcript) {
+            (Some(recorder), _) => recorder.push(encoded, fuel, at),
+            (None, Some(transcript)) => transcript.push(entry, encoded),
+            (None, None) => {}
+        }
         Ok(())
     }
 

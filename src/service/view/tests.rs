@@ -24,6 +24,7 @@ fn started() -> Started {
             yield_fuel: 0,
             hostcall_bytes: 0,
         },
+        fork: None,
     }
 }
 
@@ -43,6 +44,7 @@ fn row(status: RunStatus) -> RunRow {
         waits: None,
         wake_at: 0,
         cancel: false,
+        parent: None,
     }
 }
 

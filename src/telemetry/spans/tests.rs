@@ -114,7 +114,8 @@ fn every_recorded_run_is_one_trace_with_a_root() {
             assert!(span.start_time <= span.end_time, "{name}");
             assert!(root.start_time <= span.start_time && span.end_time <= root.end_time, "{name}");
         }
-        let calls = entries.iter().filter(|entry| matches!(entry.body, Body::ToolCalled(_)));
+        let own = entries.iter().filter(|entry| entry.seq >= started.shared());
+        let calls = own.filter(|entry| matches!(entry.body, Body::ToolCalled(_)));
         let tools = spans.iter().filter(|span| span.name.starts_with("execute_tool"));
         assert_eq!(calls.count(), tools.count(), "{name}");
     }
@@ -341,4 +342,21 @@ fn a_run_with_too_many_spans_says_how_many_are_missing() {
     let spans = spans(&run(sleeps.collect(), done()), false);
     assert_eq!(spans.len(), MAX_SPANS + 1);
     assert_eq!(attributes(spans.last().unwrap())["reenact.spans.dropped"], "5");
+}
+
+#[test]
+fn what_a_fork_shares_with_its_parent_is_in_the_parents_trace() {
+    let entries = golden("forked");
+    let Body::Started(started) = &entries[0].body else { panic!() };
+    let fork = started.fork.as_ref().expect("a fork");
+    let spans = spans(&entries, false);
+    let tools = spans.iter().filter(|span| span.name.starts_with("execute_tool"));
+    assert_eq!(tools.count(), 1, "of three calls two are shared");
+    let root = find(&spans, "invoke_agent hostile");
+    let made_at = UNIX_EPOCH + Duration::from_micros(fork.made_at);
+    assert!(spans.iter().all(|span| span.start_time >= made_at));
+    assert_eq!(root.start_time, made_at);
+    let attribute = |key: &str| root.attributes.iter().find(|one| one.key.as_str() == key);
+    assert_eq!(attribute("reenact.fork.run.id").unwrap().value.to_string(), fork.run);
+    assert_eq!(attribute("reenact.fork.entry").unwrap().value.to_string(), fork.at.to_string());
 }
