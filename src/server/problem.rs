@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::registry::RegistryError;
-use crate::runtime::{Fault, InputError};
+use crate::runtime::{Fault, ForkError, InputError};
 use crate::service::{DecisionError, ServiceError};
 use crate::storage::StorageError;
 
@@ -143,6 +143,13 @@ fn kind_of(error: &ServiceError) -> (StatusCode, &'static str) {
             DecisionError::NotWaiting { .. } => (S::NOT_FOUND, "unknown-call"),
             _ => (S::CONFLICT, "nothing-to-approve"),
         },
+        ServiceError::Fork(error) => match error {
+            ForkError::Diverged { .. } => (S::CONFLICT, "revision-departs"),
+            ForkError::Damaged(_) | ForkError::Fault(_) => {
+                (S::UNPROCESSABLE_ENTITY, "damaged-journal")
+            }
+            _ => (S::UNPROCESSABLE_ENTITY, "impossible-fork"),
+        },
         ServiceError::Full { .. } => (S::SERVICE_UNAVAILABLE, "queue-full"),
         ServiceError::OtherRequest { .. } => {
             (S::UNPROCESSABLE_ENTITY, "idempotency-key-of-another-request")
@@ -191,6 +198,13 @@ fn hint_of(error: &ServiceError) -> Option<String> {
         }
         ServiceError::Widens { .. } => {
             "`allowNewTools` publishes it all the same, `publish=false` only stores it".to_owned()
+        }
+        ServiceError::Fork(ForkError::NoAnswer { nearest, .. }) => match nearest.as_slice() {
+            [] => "the run has no answer of a tool".to_owned(),
+            some => format!("the nearest answers are at {some:?}"),
+        },
+        ServiceError::Fork(ForkError::Diverged { divergence, .. }) => {
+            format!("what comes before entry {} can be shared", divergence.index)
         }
         ServiceError::Full { .. } => "try again later".to_owned(),
         ServiceError::OtherRequest { .. } => "use a new one for a new request".to_owned(),

@@ -47,6 +47,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(runs::approve))
         .routes(routes!(runs::approvals))
         .routes(routes!(runs::replay))
+        .routes(routes!(runs::fork))
         .routes(routes!(runs::export))
         .routes(routes!(events::of_run))
         .routes(routes!(events::of_agents_run))

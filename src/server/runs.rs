@@ -20,7 +20,7 @@ use crate::journal::{Approval, rfc3339};
 use crate::json::Json as Recorded;
 use crate::revision::Digest;
 use crate::service::view::{RunView, Status};
-use crate::service::{Ask, Pending, ProofView};
+use crate::service::{Ask, AskFork, Pending, ProofView, Submitted};
 use crate::storage::{RunFilter, RunStatus, Submission};
 
 /// Seconds that an answer can be held until the run has ended.
@@ -83,17 +83,8 @@ pub async fn start(
     });
     let NewRun { input, revision } = value;
     let ask = Ask { agent, revision, input: input.get().to_owned(), submission };
-    let service = app.service();
-    let submitted = service.submit(ask).await?;
-    let view = match wait {
-        None => service.view(&submitted.run).await?,
-        Some(wait) => tokio::select! {
-            view = service.wait_for_end(&submitted.run, wait) => view?,
-            () = app.stopped() => service.view(&submitted.run).await?,
-        },
-    };
-    let status = if submitted.is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Answer(view)))
+    let submitted = app.service().submit(ask).await?;
+    submitted_run(&app, submitted, wait).await
 }
 
 fn check_wait(wait: Option<u64>) -> Result<Option<Duration>, Problem> {
@@ -376,6 +367,81 @@ pub async fn replay(
     let service = app.service();
     let run = service.row(&run)?.id;
     Ok(Answer(service.replay(&run).await?.view()))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForkRun {
+    /// Number of the last entry of the journal that is shared.
+    at: u64,
+    /// Id of another revision of the agent that goes on, or a beginning of it.
+    #[schema(pattern = "^(sha256:)?[0-9a-fA-F]{1,64}$")]
+    revision: Option<String>,
+    /// Replaces the answer of a tool that entry `at` holds.
+    #[schema(value_type = Option<Value>)]
+    set_result: Option<Box<RawValue>>,
+}
+
+/// Start a run that shares the beginning of this one and goes on by itself
+///
+/// What is shared is not done again: its calls are answered from the record. `Idempotency-Key`
+/// works as it does for new runs.
+#[utoipa::path(
+    post, path = "/runs/{runId}/fork", tag = "runs", operation_id = "forkRun",
+    params(
+        ("runId" = String, Path, description = "Its id, or a beginning of it"), Wait,
+        ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, up to 255 visible characters", max_length = 255, pattern = "^[!-~]+$"),
+    ),
+    request_body = ForkRun,
+    responses(
+        (status = 201, description = "The fork", body = RunView),
+        (status = 200, description = "The same request had started it", body = RunView),
+    ),
+)]
+pub async fn fork(
+    State(app): State<App>,
+    Runner(client): Runner,
+    Path(run): Path<String>,
+    Query(query): Query<Wait>,
+    headers: HeaderMap,
+    Json { value, bytes }: Json<ForkRun>,
+) -> Result<(StatusCode, Answer<RunView>), Problem> {
+    let wait = check_wait(query.wait)?;
+    let name = request_name(&headers)?;
+    let run = app.service().row(&run)?.id;
+    let submission = name.map(|name| Submission {
+        owner: client.id,
+        name,
+        digest: Digest::of_parts(&[b"fork", run.as_bytes(), &bytes]),
+    });
+    let ForkRun { at, revision, set_result } = value;
+    let set_result = match set_result {
+        Some(result) => Some(Recorded::parse(result.get()).map_err(|error| {
+            Problem::bad_request("bad-json", format!("`setResult` is {error}"))
+        })?),
+        None => None,
+    };
+    let ask = AskFork { run, at, revision, set_result, submission };
+    let submitted = app.service().fork(ask).await?;
+    submitted_run(&app, submitted, wait).await
+}
+
+/// The run that a request made, when it may be answered.
+async fn submitted_run(
+    app: &App,
+    submitted: Submitted,
+    wait: Option<Duration>,
+) -> Result<(StatusCode, Answer<RunView>), Problem> {
+    let service = app.service();
+    let view = match wait {
+        None => service.view(&submitted.run).await?,
+        Some(wait) => tokio::select! {
+            view = service.wait_for_end(&submitted.run, wait) => view?,
+            () = app.stopped() => service.view(&submitted.run).await?,
+        },
+    };
+    let status = if submitted.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Answer(view)))
 }
 
 /// A run and its revision as one file, which `reenact replay` proves anywhere

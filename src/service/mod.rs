@@ -34,12 +34,12 @@ pub use hub::Subscription;
 pub use proof::{Proof, ProofView, Tail, check_row};
 pub use publish::{Publish, store};
 pub use queue::{Counts, Places};
-pub use submit::{Ask, Submitted};
+pub use submit::{Ask, AskFork, Submitted};
 
 use crate::config::{Config, ConfigError};
 use crate::registry::{Home, Registry, RegistryError};
 use crate::revision::{Digest, RevisionError};
-use crate::runtime::{Executor, Fault, InputError, PrepareError};
+use crate::runtime::{Executor, Fault, ForkError, InputError, PrepareError};
 use crate::sandbox::LoadError;
 use crate::storage::{Storage, StorageError};
 use crate::telemetry::TelemetryError;
@@ -98,6 +98,8 @@ pub enum ServiceError {
     Grant(#[from] GrantError),
     #[error(transparent)]
     Input(#[from] InputError),
+    #[error(transparent)]
+    Fork(#[from] ForkError),
     #[error(transparent)]
     Fault(#[from] Fault),
     #[error(transparent)]

@@ -1,9 +1,10 @@
 //! Asking for runs: what is asked for is checked, and durable before it is said to be.
 
-use super::{Service, ServiceError};
+use super::{Service, ServiceError, blocking};
+use crate::json::Json;
 use crate::registry::Target;
 use crate::revision::Limits;
-use crate::runtime::{DurableRun, NewRun};
+use crate::runtime::{DurableRun, ForkWish, NewRun};
 use crate::storage::{self, Submission};
 
 /// What a client asks for.
@@ -14,6 +15,21 @@ pub struct Ask {
     pub revision: Option<String>,
     /// JSON.
     pub input: String,
+    /// The name of the request, where it has one.
+    pub submission: Option<Submission>,
+}
+
+/// A fork that a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskFork {
+    /// Id of the parent.
+    pub run: String,
+    /// Number of the last entry that is shared.
+    pub at: u64,
+    /// The id of a revision of the same agent or a beginning of it; `None` for the parent's.
+    pub revision: Option<String>,
+    /// Replaces the answer that entry `at` holds.
+    pub set_result: Option<Json>,
     /// The name of the request, where it has one.
     pub submission: Option<Submission>,
 }
@@ -50,6 +66,43 @@ impl Service {
                 let run = plan.started.run;
                 self.0.scheduler.add(&run, &row.agent);
                 Ok(Submitted { run, is_new: true })
+            }
+            other => {
+                let submission = ask.submission.as_ref();
+                known_run(other, submission.expect("only a name can be known"))
+            }
+        }
+    }
+
+    /// Enters a run that shares the beginning of another one and goes on by itself. What
+    /// is shared is executed first, from the parent's record alone.
+    pub async fn fork(&self, ask: AskFork) -> Result<Submitted, ServiceError> {
+        if let Some(submission) = &ask.submission
+            && let Some(known) = self.0.storage.submitted(submission)?
+        {
+            return known_run(known, submission);
+        }
+        let limit = self.0.limits.queue;
+        if self.counts().waiting >= limit {
+            return Err(ServiceError::Full { limit });
+        }
+        let parent = self.0.storage.run(&ask.run)?;
+        let digest = match &ask.revision {
+            Some(prefix) => self.digest(&parent.agent, prefix)?,
+            None => parent.revision,
+        };
+        let prepared = self.0.shelf.get(digest).await?;
+        let _permit = self.0.heavy.acquire().await;
+        let (storage, id) = (self.0.storage.clone(), parent.id);
+        let journal = blocking(move || Ok(storage.entries(&id)?)).await?;
+        let limits = Limits::effective(&prepared.revision.manifest.limits, &self.0.config.limits);
+        let tools = self.tools(&prepared.revision, &limits);
+        let wish = ForkWish { at: ask.at, set_result: ask.set_result };
+        let plan = self.0.executor.plan_fork(&prepared, &journal, wish, limits, &tools).await?;
+        match DurableRun::submit_fork(&self.0.storage, &plan, ask.submission.clone()).await? {
+            storage::Submitted::New => {
+                self.0.scheduler.add(&plan.started.run, &plan.started.agent);
+                Ok(Submitted { run: plan.started.run, is_new: true })
             }
             other => {
                 let submission = ask.submission.as_ref();

@@ -35,10 +35,21 @@ pub struct RunView {
     pub result_data: Option<ResultData>,
     /// What it waits for while no process has it loaded; null otherwise.
     pub waits: Option<WaitsView>,
+    /// The run whose beginning it shares; null if it is no fork.
+    pub forked_from: Option<ForkedFrom>,
     /// Fuel that the guest has used.
     pub fuel: u64,
     /// How many entries the journal has.
     pub entries: u64,
+}
+
+/// Where a fork comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ForkedFrom {
+    pub run_id: String,
+    /// Number of the last entry that is shared, in the journal of that run.
+    pub at: u64,
 }
 
 /// A run's status: there are no others.
@@ -204,6 +215,10 @@ impl RunView {
             result_type,
             result_data,
             waits: WaitsView::of(row),
+            forked_from: row
+                .parent
+                .as_ref()
+                .map(|parent| ForkedFrom { run_id: parent.run.clone(), at: parent.at }),
             fuel: row.fuel,
             entries: row.entries,
         }

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Server, answer, home};
+use super::{Server, answer, configured, home};
 use crate::support::{Home, guest, resealed};
 
 const RUNS: &str = "/v0.1/agents/minimal/runs";
@@ -273,5 +273,39 @@ async fn the_log_is_text_or_json() {
         let line = log.lines().find(|line| line.contains(&run)).unwrap_or_else(|| panic!("{log}"));
         let parsed: Option<Value> = serde_json::from_str(line).ok();
         assert_eq!(parsed.is_some_and(|line| line["message"] == "ended"), is_json, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_forked_and_goes_on_with_another_answer() {
+    let home = configured("[grants.files]\nroot = 'x'");
+    std::fs::create_dir(home.path().join("x")).unwrap();
+    let server = Server::keeping(home);
+    let calls = "files.list {\"path\":\"\"}\nfiles.list {\"path\":\"\"}";
+    let parent = server.starts("hostile", json!({ "do": "calls", "text": calls })).await;
+    server.ended(&parent).await;
+    // The start, a call and its answer.
+    let wish = json!({ "at": 2, "setResult": { "entries": ["made up"] } });
+    let path = format!("/v0.1/runs/{parent}/fork");
+    let request = server.request(Method::POST, &format!("{path}?wait=60")).json(&wish);
+    let fork = answer(request.header("idempotency-key", "fork-1")).await;
+    assert_eq!(fork.status, StatusCode::CREATED, "{fork:#?}");
+    assert_eq!(fork.json["status"], "done", "{fork:#?}");
+    assert_eq!(fork.json["forkedFrom"], json!({ "runId": parent, "at": 2 }));
+    assert!(fork.json["resultData"].to_string().contains("made up"), "{fork:#?}");
+    let id = fork.json["id"].as_str().unwrap();
+    server.proves(id).await;
+    assert_eq!(server.run(&parent).await["forkedFrom"], Value::Null);
+    let again = server.request(Method::POST, &path).json(&wish);
+    let again = answer(again.header("idempotency-key", "fork-1")).await;
+    assert_eq!((again.status, &again.json["id"]), (StatusCode::OK, &fork.json["id"]));
+
+    for (wish, status, kind) in [
+        (json!({ "at": 99 }), 422, "impossible-fork"),
+        (json!({ "at": 1, "setResult": 1 }), 422, "impossible-fork"),
+        (json!({ "at": 2, "revision": "0000" }), 404, "unknown-revision"),
+        (json!({ "at": -1 }), 422, "invalid-body"),
+    ] {
+        server.post(&path, wish).await.is_problem(status, kind);
     }
 }
