@@ -200,6 +200,11 @@ impl DurableRun {
         }
     }
 
+    /// Gives the run up as it stands: others may go on with it at once.
+    pub async fn leave(self) {
+        let _ = self.give_up(Halt::Left.into()).await;
+    }
+
     /// Nobody has to wait for a lease that is of no more use.
     async fn give_up(&self, fault: Fault) -> Fault {
         self.heartbeat.abort();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::approvals::Stored;
 use super::scheduler::Turn;
 use super::{Service, ServiceError};
-use crate::journal::{Micros, Started};
+use crate::journal::{Micros, Outcome, Started};
 use crate::revision::{Limits, Revision};
 use crate::runtime::{DurableRun, Fault, Halt, Progress, Ran};
 use crate::storage::StorageError;
@@ -19,11 +19,11 @@ impl Service {
         match self.execute(&mut turn).await {
             Ok((ran, started, created)) => {
                 turn.went_on();
-                let code = match &ran.ended.outcome {
-                    crate::journal::Outcome::Done(_) => None,
-                    crate::journal::Outcome::Error(error) => Some(error.code),
+                let end = match &ran.ended.outcome {
+                    Outcome::Done(_) => "done".to_owned(),
+                    Outcome::Error(error) => format!("error: {}", error.code),
                 };
-                tracing::info!(run = turn.run, agent = turn.agent, ?code, fuel = ran.fuel, "ended");
+                tracing::info!(run = turn.run, agent = turn.agent, end, fuel = ran.fuel, "ended");
                 let took = crate::runtime::now().saturating_sub(created);
                 self.0.metrics.ended(&started, &ran, Duration::from_micros(took));
                 // Its guest is gone: somebody else can have the place.
@@ -72,6 +72,7 @@ impl Service {
                     turn.unload();
                     run.settle(unloaded).await?;
                     if !turn.load().await {
+                        run.leave().await;
                         return Err(Fault::from(Halt::Left).into());
                     }
                 }

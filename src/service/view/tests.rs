@@ -69,6 +69,7 @@ fn a_run_that_has_not_ended_has_neither_result_nor_error() {
             "resultType": null,
             "resultData": null,
             "waits": null,
+            "forkedFrom": null,
             "fuel": 99,
             "entries": 4,
         })

@@ -21,13 +21,13 @@ use crate::support::{Home, guest, resealed};
 /// A real tool server, over MCP. It counts each call by what it is given, takes its time,
 /// and says of one of its tools that repeating it does no harm.
 #[derive(Clone, Default)]
-struct Counter {
+pub struct Counter {
     calls: Arc<Mutex<HashMap<String, u64>>>,
-    takes: Duration,
+    pub takes: Duration,
 }
 
 impl Counter {
-    async fn serve(&self) -> String {
+    pub async fn serve(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let counter = self.clone();
@@ -68,14 +68,14 @@ impl Counter {
         ([("content-type", "application/json")], answer.to_string()).into_response()
     }
 
-    fn made(&self, tool: &str, id: &str) -> u64 {
+    pub fn made(&self, tool: &str, id: &str) -> u64 {
         let call = format!("{tool} {}", json!({ "id": id }));
         self.calls.lock().unwrap().get(&call).copied().unwrap_or(0)
     }
 }
 
 /// A home with an agent that may call the counter, and no time to lose over leases.
-fn home(url: &str) -> Home {
+pub fn home(url: &str) -> Home {
     let home = Home::new();
     let may_count = |manifest: &mut Manifest| manifest.tools = vec!["counter.*".parse().unwrap()];
     home.publishes(&resealed(&guest("hostile"), may_count));
@@ -85,7 +85,7 @@ fn home(url: &str) -> Home {
 }
 
 /// The calls of one run: `add` is not to be repeated, `set` may be.
-fn input(run: &str, calls: usize) -> Value {
+pub fn input(run: &str, calls: usize) -> Value {
     let call = |index: usize| {
         let tool = if index.is_multiple_of(2) { "add" } else { "set" };
         format!("counter.{tool} {}", json!({ "id": format!("{run}-{index}") }))

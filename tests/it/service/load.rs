@@ -6,6 +6,7 @@ use futures::stream::{self, StreamExt};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::killed::{self, Counter};
 use super::{Server, answer, configured, home};
 
 /// Bytes of memory that a process has.
@@ -49,6 +50,35 @@ async fn a_thousand_runs_wait_at_once() {
     for run in runs.iter().step_by(100) {
         server.proves(run).await;
     }
+}
+
+/// A tool server that takes its time: the guests that wait for it are unloaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_runs_wait_for_a_slow_tool() {
+    const RUNS: usize = 1_000;
+    let counter = Counter { takes: Duration::from_secs(10), ..Counter::default() };
+    let home = killed::home(&counter.serve().await);
+    let config = home.path().join("reenact.toml");
+    let granted = std::fs::read_to_string(&config).unwrap();
+    let server = "[server]\nparallel = 8\nparallel_per_agent = 8\npatience_ms = 100\n";
+    std::fs::write(&config, format!("{server}{granted}")).unwrap();
+    let server = Server::on(&home);
+    let before = resident(server.pid());
+    let start =
+        |number: usize| server.starts("hostile", killed::input(&format!("slow-{number}"), 1));
+    let runs: Vec<String> = stream::iter(0..RUNS).map(start).buffer_unordered(16).collect().await;
+    let mut most = 0;
+    for run in &runs {
+        most = most.max(counted(&server, r#"reenact_runs{state="unloaded"}"#).await);
+        let ended = server.ended(run).await;
+        assert_eq!(ended["status"], "done", "{ended:#}");
+    }
+    assert!(most > 100, "{most} waited at once, with 8 places");
+    assert!(resident(server.pid()).saturating_sub(before) < 300 << 20);
+    for number in 0..RUNS {
+        assert_eq!(counter.made("add", &format!("slow-{number}-0")), 1);
+    }
+    server.proves(&runs[0]).await;
 }
 
 #[tokio::test]
