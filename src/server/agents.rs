@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::auth::{Publisher, Reader};
 use super::extract::{Json, Path, Query};
+use super::paging::{check_limit, fifty, page_of};
 use super::{App, Problem};
 use crate::registry::AgentEdit;
 use crate::service::{AgentView, RevisionView};
@@ -29,19 +30,6 @@ pub struct ListAgents {
     cursor: Option<String>,
 }
 
-fn fifty() -> u32 {
-    50
-}
-
-/// Refuses a page of another size than the document allows.
-pub fn check_limit(limit: u32) -> Result<u32, Problem> {
-    if (1..=100).contains(&limit) {
-        return Ok(limit);
-    }
-    let detail = format!("`limit` is `{limit}`, but must be from 1 to 100");
-    Err(Problem::bad_request("bad-query", detail))
-}
-
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AgentPage {
     items: Vec<AgentView>,
@@ -61,10 +49,8 @@ pub async fn list(
 ) -> Result<Answer<AgentPage>, Problem> {
     let limit = check_limit(query.limit)?;
     let after = query.cursor.unwrap_or_default();
-    let mut items = app.service().agents(&after, limit + 1).await?;
-    let are_more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    let next = items.last().filter(|_| are_more).map(|agent| agent.id.clone());
+    let found = app.service().agents(&after, limit + 1).await?;
+    let (items, next) = page_of(found, limit as usize, |agent| agent.id.clone());
     Ok(Answer(AgentPage { items, next }))
 }
 

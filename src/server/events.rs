@@ -12,9 +12,9 @@ use futures::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::agents::check_limit;
 use super::auth::Reader;
 use super::extract::{Path, Query};
+use super::paging::{check_limit, fifty};
 use super::{App, Problem};
 use crate::service::events::{ApiEvent, Update};
 use crate::service::read::Watch;
@@ -37,10 +37,6 @@ pub struct ListEvents {
     #[serde(default)]
     #[param(minimum = 0, maximum = 10000000, default = 0)]
     offset: u32,
-}
-
-fn fifty() -> u32 {
-    50
 }
 
 #[derive(Debug, Serialize, ToSchema)]

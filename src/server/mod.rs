@@ -5,11 +5,13 @@
 //! proxy in front brings the rest.
 
 mod agents;
+mod approvals;
 mod auth;
 mod connections;
 mod events;
 mod extract;
 mod operations;
+mod paging;
 mod problem;
 mod revisions;
 mod routes;
@@ -22,9 +24,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use approvals::PendingCall;
 pub use problem::Problem;
 pub use routes::{VERSION, openapi};
-pub use runs::PendingCall;
 
 use crate::config::ServerConfig;
 use crate::service::Service;

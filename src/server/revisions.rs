@@ -10,9 +10,9 @@ use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::agents::check_limit;
 use super::auth::{Publisher, Reader};
 use super::extract::{self, Binary, Path, Query};
+use super::paging::{check_limit, fifty, page_of};
 use super::{App, Problem};
 use crate::service::{DiffView, Publish, RevisionView};
 
@@ -29,10 +29,6 @@ pub struct ListRevisions {
     limit: u32,
     /// `next` of the page before.
     cursor: Option<String>,
-}
-
-fn fifty() -> u32 {
-    50
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -56,10 +52,8 @@ pub async fn list(
 ) -> Result<Answer<RevisionPage>, Problem> {
     let limit = check_limit(query.limit)? as usize;
     let after = query.cursor.as_deref();
-    let mut items = app.service().revisions(&agent, after, limit + 1).await?;
-    let are_more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| are_more).map(|revision| revision.id.clone());
+    let found = app.service().revisions(&agent, after, limit + 1).await?;
+    let (items, next) = page_of(found, limit, |revision| revision.id.clone());
     Ok(Answer(RevisionPage { items, next }))
 }
 

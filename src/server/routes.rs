@@ -11,7 +11,7 @@ use utoipa::{OpenApi as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{App, Problem, agents, events, operations, problem, revisions, runs};
+use super::{App, Problem, agents, approvals, events, operations, problem, revisions, runs};
 
 /// What the paths of the API begin with.
 pub const VERSION: &str = "/v0.1";
@@ -44,8 +44,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(runs::list_all))
         .routes(routes!(runs::get))
         .routes(routes!(runs::cancel))
-        .routes(routes!(runs::approve))
-        .routes(routes!(runs::approvals))
+        .routes(routes!(approvals::approve))
+        .routes(routes!(approvals::list))
         .routes(routes!(runs::replay))
         .routes(routes!(runs::fork))
         .routes(routes!(runs::export))

@@ -8,19 +8,17 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::agents::check_limit;
 use super::auth::{Reader, Runner};
 use super::extract::{Binary, Json, Path, Query};
+use super::paging::{check_limit, fifty, page_of};
 use super::{App, Problem};
-use crate::journal::{Approval, rfc3339};
 use crate::json::Json as Recorded;
 use crate::revision::Digest;
 use crate::service::view::{RunView, Status};
-use crate::service::{Ask, AskFork, Pending, ProofView, Submitted};
+use crate::service::{Ask, AskFork, ProofView, Submitted};
 use crate::storage::{RunFilter, RunStatus, Submission};
 
 /// Seconds that an answer can be held until the run has ended.
@@ -127,10 +125,6 @@ pub struct ListRuns {
     cursor: Option<String>,
 }
 
-fn fifty() -> u32 {
-    50
-}
-
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RunPage {
     items: Vec<RunView>,
@@ -209,10 +203,8 @@ pub async fn list_all(
 async fn page(app: &App, mut filter: RunFilter) -> Result<Answer<RunPage>, Problem> {
     let limit = filter.limit as usize;
     filter.limit += 1;
-    let mut items = app.service().list(filter).await?;
-    let are_more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| are_more).map(|run| run.id.clone());
+    let found = app.service().list(filter).await?;
+    let (items, next) = page_of(found, limit, |run| run.id.clone());
     Ok(Answer(RunPage { items, next }))
 }
 
@@ -229,15 +221,20 @@ pub async fn get(
     Query(query): Query<Wait>,
 ) -> Result<Answer<RunView>, Problem> {
     let wait = check_wait(query.wait)?;
+    let run = app.service().row(&run)?.id;
+    Ok(Answer(view(&app, &run, wait).await?))
+}
+
+/// The run as it is, or when it has ended, if somebody waits for that.
+async fn view(app: &App, run: &str, wait: Option<Duration>) -> Result<RunView, Problem> {
     let service = app.service();
-    let run = service.row(&run)?.id;
-    Ok(Answer(match wait {
-        None => service.view(&run).await?,
+    Ok(match wait {
+        None => service.view(run).await?,
         Some(wait) => tokio::select! {
-            view = service.wait_for_end(&run, wait) => view?,
-            () = app.stopped() => service.view(&run).await?,
+            view = service.wait_for_end(run, wait) => view?,
+            () = app.stopped() => service.view(run).await?,
         },
-    }))
+    })
 }
 
 /// Cancel a run
@@ -257,97 +254,6 @@ pub async fn cancel(
     let run = service.row(&run)?.id;
     service.cancel(&run).await?;
     Ok(Answer(service.view(&run).await?))
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Decision {
-    Approve,
-    Deny,
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Approve {
-    decision: Decision,
-    /// Number of the call, where several wait.
-    call: Option<u64>,
-    /// With `deny`: what the agent is told.
-    reason: Option<String>,
-    /// With `approve`: the arguments to call the tool with, instead of the agent's.
-    #[schema(value_type = Option<Value>)]
-    arguments: Option<Box<RawValue>>,
-}
-
-/// Decide about a call that waits for a person
-///
-/// The first decision counts.
-#[utoipa::path(
-    post, path = "/runs/{runId}/approve", tag = "runs", operation_id = "approveCall",
-    params(("runId" = String, Path, description = "Its id, or a beginning of it")),
-    request_body = Approve, responses((status = 200, body = RunView)),
-)]
-pub async fn approve(
-    State(app): State<App>,
-    Runner(client): Runner,
-    Path(run): Path<String>,
-    Json { value, .. }: Json<Approve>,
-) -> Result<Answer<RunView>, Problem> {
-    let service = app.service();
-    let run = service.row(&run)?.id;
-    let invalid =
-        |detail: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", detail);
-    let Approve { decision, call, reason, arguments } = value;
-    let decision = match (decision, reason, arguments) {
-        (Decision::Approve, None, None) => Approval::Approved,
-        (Decision::Approve, None, Some(arguments)) => {
-            let arguments = Recorded::parse(arguments.get());
-            Approval::Edited(arguments.map_err(|error| {
-                Problem::bad_request("bad-json", format!("`arguments` is {error}"))
-            })?)
-        }
-        (Decision::Approve, Some(_), _) => return Err(invalid("only a denial has a `reason`")),
-        (Decision::Deny, reason, None) => Approval::Denied(reason.unwrap_or_default()),
-        (Decision::Deny, _, Some(_)) => return Err(invalid("a denial has no `arguments`")),
-    };
-    service.decide(&run, call, decision, &client.name).await?;
-    Ok(Answer(service.view(&run).await?))
-}
-
-/// A call that waits for a person.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PendingCall {
-    /// Number of the call.
-    pub call: u64,
-    pub tool: String,
-    pub arguments: Value,
-    /// When it is denied if nobody has decided.
-    pub until: String,
-}
-
-impl From<Pending> for PendingCall {
-    fn from(pending: Pending) -> Self {
-        let Pending { call, tool, arguments, until } = pending;
-        Self { call, tool, arguments: arguments.to_value(), until: rfc3339(until) }
-    }
-}
-
-/// The calls of a run that wait for a person
-#[utoipa::path(
-    get, path = "/runs/{runId}/approvals", tag = "runs", operation_id = "listApprovals",
-    params(("runId" = String, Path, description = "Its id, or a beginning of it")),
-    responses((status = 200, body = Vec<PendingCall>)),
-)]
-pub async fn approvals(
-    State(app): State<App>,
-    _: Reader,
-    Path(run): Path<String>,
-) -> Result<Answer<Vec<PendingCall>>, Problem> {
-    let service = app.service();
-    let run = service.row(&run)?.id;
-    let pending = service.pending(&run).await?;
-    Ok(Answer(pending.into_iter().map(PendingCall::from).collect()))
 }
 
 /// Run a run again from its journal alone
@@ -432,14 +338,7 @@ async fn submitted_run(
     submitted: Submitted,
     wait: Option<Duration>,
 ) -> Result<(StatusCode, Answer<RunView>), Problem> {
-    let service = app.service();
-    let view = match wait {
-        None => service.view(&submitted.run).await?,
-        Some(wait) => tokio::select! {
-            view = service.wait_for_end(&submitted.run, wait) => view?,
-            () = app.stopped() => service.view(&submitted.run).await?,
-        },
-    };
+    let view = view(app, &submitted.run, wait).await?;
     let status = if submitted.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Answer(view)))
 }

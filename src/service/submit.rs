@@ -45,14 +45,8 @@ pub struct Submitted {
 impl Service {
     /// Enters a run. It is durable when this returns, and waits for its turn.
     pub async fn submit(&self, ask: Ask) -> Result<Submitted, ServiceError> {
-        if let Some(submission) = &ask.submission
-            && let Some(known) = self.0.storage.submitted(submission)?
-        {
-            return known_run(known, submission);
-        }
-        let limit = self.0.limits.queue;
-        if self.counts().waiting >= limit {
-            return Err(ServiceError::Full { limit });
+        if let Some(known) = self.known(ask.submission.as_ref())? {
+            return Ok(known);
         }
         let target = Target { agent: ask.agent, prefix: ask.revision };
         let row = self.0.registry.resolve(&target)?;
@@ -77,14 +71,8 @@ impl Service {
     /// Enters a run that shares the beginning of another one and goes on by itself. What
     /// is shared is executed first, from the parent's record alone.
     pub async fn fork(&self, ask: AskFork) -> Result<Submitted, ServiceError> {
-        if let Some(submission) = &ask.submission
-            && let Some(known) = self.0.storage.submitted(submission)?
-        {
-            return known_run(known, submission);
-        }
-        let limit = self.0.limits.queue;
-        if self.counts().waiting >= limit {
-            return Err(ServiceError::Full { limit });
+        if let Some(known) = self.known(ask.submission.as_ref())? {
+            return Ok(known);
         }
         let parent = self.0.storage.run(&ask.run)?;
         let digest = match &ask.revision {
@@ -108,6 +96,21 @@ impl Service {
                 let submission = ask.submission.as_ref();
                 known_run(other, submission.expect("only a name can be known"))
             }
+        }
+    }
+
+    /// The run that the same request has made before; refuses a new one where no more may
+    /// wait.
+    fn known(&self, submission: Option<&Submission>) -> Result<Option<Submitted>, ServiceError> {
+        if let Some(submission) = submission
+            && let Some(known) = self.0.storage.submitted(submission)?
+        {
+            return known_run(known, submission).map(Some);
+        }
+        let limit = self.0.limits.queue;
+        match self.counts().waiting >= limit {
+            true => Err(ServiceError::Full { limit }),
+            false => Ok(None),
         }
     }
 

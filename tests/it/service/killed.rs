@@ -22,7 +22,7 @@ use crate::support::{Home, guest, resealed};
 /// and says of one of its tools that repeating it does no harm.
 #[derive(Clone, Default)]
 pub struct Counter {
-    calls: Arc<Mutex<HashMap<String, u64>>>,
+    pub calls: Arc<Mutex<HashMap<String, u64>>>,
     pub takes: Duration,
 }
 
