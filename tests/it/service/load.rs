@@ -29,13 +29,13 @@ async fn a_thousand_runs_wait_at_once() {
     let home = home();
     let server = Server::on(&home);
     let before = resident(server.pid());
-    let start = |_| server.starts("hostile", json!({ "do": "sleep", "n": 20 }));
+    let start = |_| server.starts("hostile", json!({ "do": "sleep", "n": 30 }));
     let begun = Instant::now();
     let runs: Vec<String> = stream::iter(0..RUNS).map(start).buffer_unordered(16).collect().await;
     let asleep = r#"reenact_runs{state="sleeping"}"#;
     while counted(&server, asleep).await < RUNS as u64 {
         let waiting = counted(&server, asleep).await;
-        assert!(begun.elapsed() < Duration::from_secs(19), "only {waiting} have come to wait");
+        assert!(begun.elapsed() < Duration::from_secs(29), "only {waiting} have come to wait");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let loaded = counted(&server, r#"reenact_runs{state="loaded"}"#).await;
