@@ -1,6 +1,6 @@
 //! Traces of runs that have ended, exported over OTLP where the operator wants that.
 //!
-//! A trace is made of a run's journal alone ([`spans`]), so nothing of a run waits for it,
+//! A trace is made of a run's journal alone ([`spans()`]), so nothing of a run waits for it,
 //! and one that was not exported can be made again. What is to be exported waits in memory
 //! within bounds; a collector that is down costs some warnings and the traces that do not
 //! fit, never a run.
