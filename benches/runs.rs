@@ -61,9 +61,9 @@ fn main() {
     emit(&mut bench);
     durable(&mut bench);
     replay(&mut bench);
-    bench.group.finish();
-    bench.report.print();
-    criterion.final_summary();
+    let Bench { group, report, .. } = bench;
+    group.finish();
+    report.print();
 }
 
 /// A run that returns at once.
@@ -243,6 +243,7 @@ struct Bare {
 }
 
 /// Why the agent gave up, as `wit/agent.wit` has it.
+#[expect(dead_code, reason = "it is shown if there is one")]
 #[derive(Debug, ComponentType, Lift)]
 #[component(record)]
 struct Failure {

@@ -31,7 +31,7 @@ pub struct Report(Table);
 impl Report {
     pub fn new() -> Self {
         let mut table = Table::new();
-        table.load_preset(presets::ASCII_MARKDOWN);
+        table.load_style(presets::ASCII_MARKDOWN);
         table.set_header(["what", "figure", "baseline", "ratio", "goal"]);
         Self(table)
     }
