@@ -66,19 +66,23 @@ fn main() {
     report.print();
 }
 
-/// A run that returns at once.
+/// A run that returns at once: of a component of a few hundred bytes, and of one
+/// that a toolchain has made.
 fn empty(bench: &mut Bench<'_>) {
-    let tiny = wat::does("");
-    let bare = Bare::new(&tiny, false);
-    let prepared = bench.lab.prepare(&tiny);
-    let baseline = bench.measure("empty/bare", |n| timed(n, || bare.run()));
-    let lab = &bench.lab;
-    let once = || lab.run(&prepared, "{}");
-    let figure = measure(&mut bench.group, "empty/executor", |n| timed(n, once));
-    let Some((figure, baseline)) = figure.zip(baseline) else { return };
-    let ratio = Some(figure / baseline);
-    let goal = "≤ 1.3 × wasmtime";
-    bench.report.row("empty run", &time(figure), &time(baseline), ratio, goal);
+    for (name, kind, revision) in
+        [("tiny", "tiny component", wat::does("")), ("rust", "Rust guest", guest())]
+    {
+        let bare = Bare::new(&revision, false);
+        let prepared = bench.lab.prepare(&revision);
+        let baseline = bench.measure(&format!("empty/{name}/bare"), |n| timed(n, || bare.run()));
+        let lab = &bench.lab;
+        let once = || lab.run(&prepared, "{}");
+        let name = format!("empty/{name}/executor");
+        let figure = measure(&mut bench.group, &name, |n| timed(n, once));
+        let Some((figure, baseline)) = figure.zip(baseline) else { continue };
+        let (what, ratio) = (format!("empty run, {kind}"), Some(figure / baseline));
+        bench.report.row(&what, &time(figure), &time(baseline), ratio, "≤ 1.3 × wasmtime");
+    }
 }
 
 /// A host call of 200 bytes: the difference between a run that makes many of
@@ -105,13 +109,14 @@ fn durable(bench: &mut Bench<'_>) {
     let folder = scratch();
     let prepared = bench.lab.prepare(&guest());
     let storage = Storage::open(&folder.path().join("reenact.db")).unwrap();
-    for (name, answers) in [("deeds", Answers::DEED), ("reads", Answers::READ)] {
+    for (name, read_only) in [("deeds", false), ("reads", true)] {
+        let catalogue = Answers::catalogue(read_only);
         let before = storage.commits();
         let lab = &bench.lab;
         let figure = measure(&mut bench.group, &format!("durable/{name}"), |runs| {
             lab.in_parallel(runs, PARALLEL, || {
                 let (executor, prepared) = (Arc::clone(&lab.executor), Arc::clone(&prepared));
-                run_durably(executor, prepared, storage.clone(), answers)
+                run_durably(executor, prepared, storage.clone(), catalogue.clone())
             })
         });
         let Some(figure) = figure else { continue };
@@ -293,12 +298,14 @@ impl Bare {
 struct Lab {
     executor: Arc<Executor>,
     runtime: Runtime,
+    catalogue: Catalogue,
 }
 
 impl Lab {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        Self { executor: Arc::new(Executor::new(None).unwrap()), runtime }
+        let executor = Arc::new(Executor::new(None).unwrap());
+        Self { executor, runtime, catalogue: Answers::catalogue(false) }
     }
 
     fn prepare(&self, revision: &Arc<Revision>) -> Arc<Prepared> {
@@ -307,7 +314,7 @@ impl Lab {
 
     /// A run whose journal is in memory; answers its first entry and the others.
     fn run(&self, prepared: &Prepared, input: &str) -> (Encoded, Memory) {
-        let (plan, tools) = Answers::DEED.plan(prepared, input);
+        let (plan, tools) = plan(prepared, input, &self.catalogue);
         let (_canceller, control) = Control::live(plan.at, plan.started.limits.deadline_ms);
         let memory = Memory::default();
         let journal = Journal::open(vec![plan.first.clone()], Box::new(memory.clone()));
@@ -350,9 +357,9 @@ async fn run_durably(
     executor: Arc<Executor>,
     prepared: Arc<Prepared>,
     storage: Storage,
-    answers: Answers,
+    catalogue: Catalogue,
 ) {
-    let (plan, tools) = answers.plan(&prepared, SHORT_RUN);
+    let (plan, tools) = plan(&prepared, SHORT_RUN, &catalogue);
     let run = DurableRun::create(&storage, &plan, None).await.unwrap();
     let (_canceller, control) = run.control().unwrap();
     is_done(&run.execute(&executor, &prepared, tools, control).await.unwrap());
@@ -368,28 +375,26 @@ fn is_done(ran: &Ran) {
 }
 
 /// A provider in this process that plays `files` and answers at once.
-#[derive(Clone, Copy)]
 struct Answers {
+    /// What is not known to be read-only needs a durable intent.
     read_only: bool,
 }
 
 impl Answers {
-    /// What is not known to be read-only needs a durable intent.
-    const DEED: Self = Self { read_only: false };
-    const READ: Self = Self { read_only: true };
-
-    /// A new run, and the tools that it gets.
-    fn plan(self, prepared: &Prepared, input: &str) -> (NewRun, RunTools) {
-        let mut limits = Limits::effective(&prepared.revision.manifest.limits, &Default::default());
-        limits.events = u64::from(CALLS) + 1;
-        let providers: BTreeMap<_, Arc<dyn Provider>> =
-            BTreeMap::from([("files".to_owned(), Arc::new(self) as _)]);
-        let revision = Arc::clone(&prepared.revision);
-        let asks = move |name: &str| revision.manifest.asks_for(name);
-        let catalogue = Catalogue::of(providers).unwrap();
-        let tools = catalogue.for_run(asks, ToolLimits::from(&limits));
-        (NewRun::plan(prepared, input, limits, &tools).unwrap(), tools)
+    fn catalogue(read_only: bool) -> Catalogue {
+        let provider: Arc<dyn Provider> = Arc::new(Self { read_only });
+        Catalogue::of(BTreeMap::from([("files".to_owned(), provider)])).unwrap()
     }
+}
+
+/// A new run, and the tools that it gets.
+fn plan(prepared: &Prepared, input: &str, catalogue: &Catalogue) -> (NewRun, RunTools) {
+    let revision = Arc::clone(&prepared.revision);
+    let mut limits = Limits::effective(&revision.manifest.limits, &Default::default());
+    limits.events = u64::from(CALLS);
+    let asks = move |name: &str| revision.manifest.asks_for(name);
+    let tools = catalogue.for_run(asks, ToolLimits::from(&limits));
+    (NewRun::plan(prepared, input, limits, &tools).unwrap(), tools)
 }
 
 impl Provider for Answers {
