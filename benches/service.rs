@@ -134,7 +134,7 @@ fn command(report: &mut Report) {
             home.ok(args);
             begun.elapsed().as_secs_f64()
         };
-        percentile(&mut (0..PROCESSES).map(once).collect(), 50)
+        percentile(&mut (0..PROCESSES).map(once).collect::<Vec<_>>(), 50)
     };
     let figure = median(&["run", "bench", "--input", SHORT_RUN]);
     let baseline = median(&["--version"]);
@@ -244,7 +244,7 @@ fn size(name: &str, default: usize) -> usize {
     }
 }
 
-fn percentile(values: &mut Vec<f64>, percent: usize) -> f64 {
+fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     values[(values.len() * percent / 100).min(values.len() - 1)]
 }
