@@ -2,7 +2,8 @@
 //! bare SQLite, measured in the same process.
 //!
 //! `cargo bench --bench runs` measures all rows, `-- NAME` those of a name:
-//! `empty`, `emit`, `durable`, `replay`.
+//! `empty`, `emit`, `durable`, `replay`, `compile`. What is compiled is the sealed
+//! file that `REENACT_BENCH_REVISION` names, or the guest of the benchmarks.
 
 mod common;
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -61,6 +62,7 @@ fn main() {
     emit(&mut bench);
     durable(&mut bench);
     replay(&mut bench);
+    compile(&mut bench);
     let Bench { group, report, .. } = bench;
     group.finish();
     report.print();
@@ -159,6 +161,40 @@ fn replay(bench: &mut Bench<'_>) {
     let ratio = Some(figure / baseline);
     let goal = "≤ 1 × wasmtime with fuel";
     bench.report.row("replay that computes", &time(figure), &time(baseline), ratio, goal);
+}
+
+/// Making a revision ready to run, against Cranelift alone under settings that
+/// generate the same code; and doing so again.
+fn compile(bench: &mut Bench<'_>) {
+    let revision = match std::env::var_os("REENACT_BENCH_REVISION") {
+        Some(file) => Arc::new(Revision::open(std::fs::read(file).unwrap()).unwrap()),
+        None => guest(),
+    };
+    let engine = {
+        let mut config = Config::new();
+        config.consume_fuel(true).cranelift_nan_canonicalization(true);
+        Engine::new(&config).unwrap()
+    };
+    let folder = scratch();
+    let cached = Executor::new(Some(folder.path())).unwrap();
+    // Large components take seconds each time.
+    bench.group.sample_size(10);
+    let alone = || engine.precompile_component(&revision.bytes).unwrap();
+    let baseline = bench.measure("compile/bare", |n| timed(n, alone));
+    let lab = &bench.lab;
+    let prepare = || lab.prepare(&revision);
+    let figure = measure(&mut bench.group, "compile/executor", |n| timed(n, prepare));
+    let again = || cached.prepare(Arc::clone(&revision)).unwrap();
+    again();
+    let second = bench.measure("compile/cached", |n| timed(n, again));
+    let size = revision.bytes.len() >> 10;
+    if let Some((figure, baseline)) = figure.zip(baseline) {
+        let (what, ratio) = (format!("compiling {size} KiB"), Some(figure / baseline));
+        bench.report.row(&what, &time(figure), &time(baseline), ratio, "≤ 1.1 × Cranelift");
+        let Some(second) = second else { return };
+        let what = format!("{what} a second time");
+        bench.report.row(&what, &time(second), &time(baseline), Some(second / baseline), "nothing");
+    }
 }
 
 /// What the benchmarks are measured with.
