@@ -43,7 +43,7 @@ use common::{Report, SHORT_RUN, guest, rate, scratch, time};
 /// Host calls of the guest that makes many: as many events as a run may emit.
 const CALLS: u32 = 10_000;
 
-/// Rounds of the loop that computes, about a tenth of a second.
+/// Rounds of the loop that computes: half of a tenth of a second.
 const ROUNDS: u32 = 50_000_000;
 
 /// Runs under way at once.
@@ -68,7 +68,7 @@ fn main() {
     report.print();
 }
 
-/// A run that returns at once: of a component of a few hundred bytes, and of one
+/// A run that returns at once: of a component of a few kilobytes, and of one
 /// that a toolchain has made.
 fn empty(bench: &mut Bench<'_>) {
     for (name, kind, revision) in
