@@ -37,6 +37,8 @@ pub struct ServerConfig {
     pub upload_bytes: usize,
     /// Milliseconds that a client has to send a head, and again to send a JSON body. 30,000.
     pub request_timeout_ms: u64,
+    /// Milliseconds that a client has to take the next piece of its answer. 60,000.
+    pub write_timeout_ms: u64,
     /// Milliseconds between the signs of life of a stream of events. 15,000.
     pub heartbeat_ms: u64,
     /// Milliseconds that a client has to upload a revision. 600,000.
@@ -59,6 +61,7 @@ impl Default for ServerConfig {
             body_bytes: 2 << 20,
             upload_bytes: MAX_COMPONENT_BYTES,
             request_timeout_ms: 30_000,
+            write_timeout_ms: 60_000,
             heartbeat_ms: 15_000,
             upload_timeout_ms: 600_000,
         }
@@ -79,6 +82,7 @@ impl ServerConfig {
             ("body_bytes", self.body_bytes),
             ("upload_bytes", self.upload_bytes),
             ("request_timeout_ms", self.request_timeout_ms as usize),
+            ("write_timeout_ms", self.write_timeout_ms as usize),
             ("heartbeat_ms", self.heartbeat_ms as usize),
             ("upload_timeout_ms", self.upload_timeout_ms as usize),
         ];

@@ -1,5 +1,6 @@
 //! Accepting connections, and how much a client may keep one waiting.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 /// Headers of a request, and bytes of its head. More is refused by the parser.
@@ -21,6 +23,8 @@ pub struct Connections {
     pub limit: usize,
     /// For a head, also between two requests.
     pub head_timeout: Duration,
+    /// For taking the next piece of an answer.
+    pub write_timeout: Duration,
     pub stopping: watch::Receiver<bool>,
 }
 
@@ -42,9 +46,10 @@ impl Connections {
             match accepted {
                 Ok((stream, _)) => {
                     let (router, stopping) = (router.clone(), self.stopping.clone());
-                    let head_timeout = self.head_timeout;
+                    let (head_timeout, write_timeout) = (self.head_timeout, self.write_timeout);
                     tokio::spawn(async move {
                         let _place = place;
+                        let stream = patient(stream, write_timeout);
                         connection(stream, router, head_timeout, stopping).await;
                     });
                 }
@@ -62,14 +67,21 @@ impl Connections {
     }
 }
 
+/// A stream whose other side must not stop taking what is written.
+fn patient(stream: TcpStream, write_timeout: Duration) -> Pin<Box<TimeoutStream<TcpStream>>> {
+    // Events are small and should not wait for company.
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(write_timeout));
+    Box::pin(stream)
+}
+
 async fn connection(
-    stream: TcpStream,
+    stream: Pin<Box<TimeoutStream<TcpStream>>>,
     router: Router,
     head_timeout: Duration,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // Events are small and should not wait for company.
-    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         router.clone().oneshot(request.map(Body::new))
     });

@@ -73,6 +73,7 @@ pub async fn serve(
     let connections = connections::Connections {
         limit: config.connections,
         head_timeout: Duration::from_millis(config.request_timeout_ms),
+        write_timeout: Duration::from_millis(config.write_timeout_ms),
         stopping,
     };
     let serving = tokio::spawn(connections.serve(listener, router));

@@ -6,6 +6,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::{Server, answer, configured, home};
 
@@ -194,4 +196,25 @@ async fn a_stream_says_that_it_is_alive() {
     let request = server.request(Method::GET, &path).header("accept", "text/event-stream");
     let text = request.send().await.unwrap().text().await.unwrap();
     assert!(text.matches(": alive\n\n").count() > 5, "{text}");
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_for_too_long_is_cut_off() {
+    let server = Server::keeping(configured("[server]\nwrite_timeout_ms = 300"));
+    // More than the buffers between the two can hold: 4 MiB, as a rule.
+    for _ in 0..16 {
+        let input = json!({ "do": "fail", "text": "x".repeat(900_000) });
+        server.ended(&server.starts("hostile", input).await).await;
+    }
+    let address = server.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /v0.1/agents/hostile/runs HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut answer = Vec::new();
+    // It may end by a reset, too.
+    let read = tokio::time::timeout(super::PATIENCE, stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "the connection stayed open");
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    assert!(answer.len() < 16 * 900_000, "it got all of it, {} bytes", answer.len());
 }
