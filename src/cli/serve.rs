@@ -88,6 +88,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     allow_files(server.connections as u64);
     let service = Service::open(&home, storage, registry, config, limits(&server)).await?;
     let address = listener.local_addr()?;
+    let stop = told_to_stop()?;
     say(format!("{} on http://{address}", style::good("listening")));
     if !has_keys {
         note(format!(
@@ -95,7 +96,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             style::warn("note")
         ));
     }
-    serve(listener, service, server, told_to_stop()).await?;
+    serve(listener, service, server, stop).await?;
     note(style::good("stopped"));
     Ok(ExitCode::SUCCESS)
 }
@@ -126,27 +127,27 @@ fn limits(server: &ServerConfig) -> ServiceLimits {
     }
 }
 
-/// Returns when the process is asked to stop.
-async fn told_to_stop() {
+/// Listens for the wish to stop, from here on; the future returns when it comes.
+fn told_to_stop() -> Result<impl Future<Output = ()>, Failure> {
     #[cfg(unix)]
-    let terminated = async {
+    let (mut interrupted, mut terminated) = {
         use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
-    note(style::warn("stopping: letting go of the runs under way"));
-    // Whoever is asked twice leaves at once; the runs' leases run out by themselves.
-    tokio::spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(i32::from(super::exit::CANCELLED));
+    Ok(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
         }
-    });
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+        note(style::warn("stopping: letting go of the runs under way"));
+        // Whoever is asked twice leaves at once; the runs' leases run out by themselves.
+        tokio::spawn(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(i32::from(super::exit::CANCELLED));
+            }
+        });
+    })
 }

@@ -78,10 +78,11 @@ pub async fn read(request: Request, limit: usize, timeout: Duration) -> Result<V
     };
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let mut body: Body = request.into_body();
     if length.is_some_and(|length| length > limit as u64) {
+        drain(&mut body).await;
         return Err(too_large());
     }
-    let mut body: Body = request.into_body();
     let mut bytes = Vec::with_capacity(length.unwrap_or(0) as usize);
     let reading = async {
         while let Some(frame) = body.frame().await {
@@ -90,6 +91,8 @@ pub async fn read(request: Request, limit: usize, timeout: Duration) -> Result<V
             })?;
             let Ok(data) = frame.into_data() else { continue };
             if bytes.len() + data.len() > limit {
+                bytes = Vec::new();
+                drain(&mut body).await;
                 return Err(too_large());
             }
             bytes.extend_from_slice(&data);
@@ -106,6 +109,23 @@ pub async fn read(request: Request, limit: usize, timeout: Duration) -> Result<V
         }
     }
     Ok(bytes)
+}
+
+/// Reads on for a while without keeping anything: a client that is still sending would
+/// find the connection broken instead of an answer.
+async fn drain(body: &mut Body) {
+    const MOST: usize = 128 << 20;
+    const LONGEST: Duration = Duration::from_secs(2);
+    let reading = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, |data| data.len());
+            if read > MOST {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LONGEST, reading).await;
 }
 
 /// Bytes of a body that is no JSON, for the document.
