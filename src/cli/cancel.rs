@@ -6,7 +6,6 @@ use super::context::Context;
 use super::render::style;
 use super::{Failure, Global, note};
 use crate::runtime;
-use crate::storage::RunStatus;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -24,7 +23,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let context = Context::open(global)?;
     let row = context.storage.run_by_prefix(&args.run)?;
     let row = context.storage.cancel_run(&row.id).await?;
-    if matches!(row.status, RunStatus::Done | RunStatus::Error) {
+    if row.status.has_ended() {
         return Err(Failure::new(format!("run {} has ended: it is `{}`", row.id, row.status))
             .with_hint(format!("`{}` shows it", global.again(&format!("show {}", row.id)))));
     }

@@ -18,8 +18,8 @@ use crate::config::Config;
 use crate::journal::{Content, Entry, ErrorCode, Outcome, verify_all};
 use crate::revision::{Limits, Revision};
 use crate::runtime::{DurableRun, Executor, Fault, ForkPlan, Halt, NewRun, Prepared};
-use crate::storage::follower;
-use crate::tools::{Catalogue, RunTools, ToolLimits};
+use crate::storage::{Follower, StorageError, follower};
+use crate::tools::{Catalogue, RunTools};
 
 /// How to show a run.
 #[derive(Debug, Clone, clap::Args)]
@@ -65,10 +65,7 @@ pub async fn tools(
     let manifest = &revision.manifest;
     let wanted = |provider: &str| manifest.asks_for_any_of(provider);
     let catalogue = Catalogue::open(&config.grants, config.vault(), &wanted).await?;
-    let asking = Arc::clone(revision);
-    let asks = move |name: &str| asking.manifest.asks_for(name);
-    let tools = catalogue.for_run(asks, ToolLimits::from(limits));
-    Ok(tools.with_needs(manifest.needs.clone()).with_policy(config.policy.clone()))
+    Ok(catalogue.for_revision(revision, limits, config.policy.clone()))
 }
 
 /// Compiles the revision if need be; says so when it takes long enough to notice.
@@ -83,25 +80,29 @@ pub fn prepare(executor: &Executor, revision: Arc<Revision>) -> Result<Prepared,
 impl Session<'_> {
     /// Executes a new run.
     pub async fn start(&self, plan: &NewRun, tools: RunTools) -> Result<ExitCode, Failure> {
-        let ctrl_c = CtrlC::listen();
-        let (follower, entries) = follower();
-        let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
-        let tools = live.listen(tools, self.form.events);
-        let known = Vec::new();
-        let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
-        let run = DurableRun::create(&self.context.storage, plan, Some(follower)).await?;
-        self.execute(run, tools, printer, spinner, ctrl_c).await
+        let storage = &self.context.storage;
+        self.begin(tools, async |follower| DurableRun::create(storage, plan, follower).await).await
     }
 
     /// Executes a fork, and shows what it shares with its parent first.
     pub async fn fork(&self, plan: &ForkPlan, tools: RunTools) -> Result<ExitCode, Failure> {
+        let storage = &self.context.storage;
+        let create = async |follower| DurableRun::create_fork(storage, plan, follower).await;
+        self.begin(tools, create).await
+    }
+
+    async fn begin(
+        &self,
+        tools: RunTools,
+        create: impl AsyncFnOnce(Option<Follower>) -> Result<DurableRun, StorageError>,
+    ) -> Result<ExitCode, Failure> {
         let ctrl_c = CtrlC::listen();
         let (follower, entries) = follower();
         let (spinner, live) = (self.spinner(), Arc::new(Live::default()));
         let tools = live.listen(tools, self.form.events);
         let known = Vec::new();
         let printer = tokio::spawn(print(entries, self.form.events, spinner.clone(), known, live));
-        let run = DurableRun::create_fork(&self.context.storage, plan, Some(follower)).await?;
+        let run = create(Some(follower)).await?;
         self.execute(run, tools, printer, spinner, ctrl_c).await
     }
 

@@ -7,7 +7,7 @@ use super::execute::{Form, Session, prepare, tools};
 use super::target::registered_digest;
 use super::{Failure, Global};
 use crate::journal::{Body, Entry, Started, verify_all};
-use crate::storage::{RunRow, RunStatus};
+use crate::storage::RunRow;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -43,7 +43,7 @@ pub async fn resume(
     grants: &[String],
     form: &Form,
 ) -> Result<ExitCode, Failure> {
-    if matches!(row.status, RunStatus::Done | RunStatus::Error) {
+    if row.status.has_ended() {
         return Err(Failure::new(format!("run {} has ended: it is `{}`", row.id, row.status))
             .with_hint(format!("`{}` shows it", global.again(&format!("show {}", row.id)))));
     }

@@ -18,7 +18,6 @@ use super::paging::{check_limit, fifty};
 use super::{App, Problem};
 use crate::service::events::{ApiEvent, Update};
 use crate::service::read::Watch;
-use crate::storage::RunStatus;
 
 /// More events than a run can have.
 const MAX_OFFSET: u32 = 10_000_000;
@@ -123,8 +122,7 @@ async fn events(
         return Ok(Answer(EventPage { items, next }).into_response());
     }
     let last = last_event(headers)?;
-    let has_ended = matches!(row.status, RunStatus::Done | RunStatus::Error);
-    if has_ended && last.is_some_and(|last| last.saturating_add(1) >= row.entries) {
+    if row.status.has_ended() && last.is_some_and(|last| last.saturating_add(1) >= row.entries) {
         // A browser does not ask again after this.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

@@ -17,6 +17,7 @@ use super::paging::{check_limit, fifty, page_of};
 use super::{App, Problem};
 use crate::json::Json as Recorded;
 use crate::revision::Digest;
+use crate::service::keys::Client;
 use crate::service::view::{RunView, Status};
 use crate::service::{Ask, AskFork, ProofView, Submitted};
 use crate::storage::{RunFilter, RunStatus, Submission};
@@ -73,12 +74,7 @@ pub async fn start(
     Json { value, bytes }: Json<NewRun>,
 ) -> Result<(StatusCode, Answer<RunView>), Problem> {
     let wait = check_wait(query.wait)?;
-    let name = request_name(&headers)?;
-    let submission = name.map(|name| Submission {
-        owner: client.id,
-        name,
-        digest: Digest::of_parts(&[agent.as_bytes(), &bytes]),
-    });
+    let submission = submission(client, &headers, &[agent.as_bytes(), &bytes])?;
     let NewRun { input, revision } = value;
     let ask = Ask { agent, revision, input: input.get().to_owned(), submission };
     let submitted = app.service().submit(ask).await?;
@@ -95,7 +91,12 @@ fn check_wait(wait: Option<u64>) -> Result<Option<Duration>, Problem> {
     }
 }
 
-fn request_name(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The name of a request that says `says`, where the client gives it one.
+fn submission(
+    client: Client,
+    headers: &HeaderMap,
+    says: &[&[u8]],
+) -> Result<Option<Submission>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let bytes = value.as_bytes();
     if bytes.is_empty() || bytes.len() > MAX_REQUEST_NAME || !bytes.iter().all(u8::is_ascii_graphic)
@@ -104,7 +105,8 @@ fn request_name(headers: &HeaderMap) -> Result<Option<String>, Problem> {
             format!("`Idempotency-Key` must have 1 to {MAX_REQUEST_NAME} visible characters");
         return Err(Problem::bad_request("bad-idempotency-key", detail));
     }
-    Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+    let name = String::from_utf8_lossy(bytes).into_owned();
+    Ok(Some(Submission { owner: client.id, name, digest: Digest::of_parts(says) }))
 }
 
 /// Runs of an agent, the newest first, a page at a time.
@@ -313,13 +315,8 @@ pub async fn fork(
     Json { value, bytes }: Json<ForkRun>,
 ) -> Result<(StatusCode, Answer<RunView>), Problem> {
     let wait = check_wait(query.wait)?;
-    let name = request_name(&headers)?;
     let run = app.service().row(&run)?.id;
-    let submission = name.map(|name| Submission {
-        owner: client.id,
-        name,
-        digest: Digest::of_parts(&[b"fork", run.as_bytes(), &bytes]),
-    });
+    let submission = submission(client, &headers, &[b"fork", run.as_bytes(), &bytes])?;
     let ForkRun { at, revision, set_result } = value;
     let set_result = match set_result {
         Some(result) => Some(Recorded::parse(result.get()).map_err(|error| {

@@ -4,8 +4,9 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::read::verified;
 use super::{Service, blocking};
-use crate::journal::{Approval, Body, Entry, Micros, verify_all};
+use crate::journal::{Approval, Body, Entry, Micros};
 use crate::json::Json;
 use crate::runtime;
 use crate::storage::{ApprovalRow, Storage};
@@ -130,10 +131,8 @@ impl Service {
     ) -> Result<u64, super::ServiceError> {
         let (storage, run, by) = (self.0.storage.clone(), run.to_owned(), by.to_owned());
         let call = blocking(move || {
-            storage.run(&run)?;
             let entries = storage.entries(&run)?;
-            let entries = verify_all(&entries).map_err(runtime::Halt::from);
-            let waiting = pending(&entries.map_err(runtime::Fault::from)?);
+            let waiting = pending(&verified(&entries)?);
             let call = choose(&run, call, &waiting)?.call;
             let decision = serde_json::to_string(&decision)
                 .map_err(|error| super::ServiceError::Machine(error.to_string()))?;

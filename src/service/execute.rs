@@ -11,7 +11,7 @@ use crate::journal::{Micros, Outcome, Started};
 use crate::revision::{Limits, Revision};
 use crate::runtime::{DurableRun, Fault, Halt, Progress, Ran};
 use crate::storage::StorageError;
-use crate::tools::{RunTools, ToolLimits};
+use crate::tools::RunTools;
 
 impl Service {
     /// Executes a run as far as it comes.
@@ -82,14 +82,10 @@ impl Service {
 
     /// The tools that a run of `revision` gets.
     pub(super) fn tools(&self, revision: &Arc<Revision>, limits: &Limits) -> RunTools {
-        let asking = Arc::clone(revision);
-        let asks = move |name: &str| asking.manifest.asks_for(name);
         let metrics = self.0.metrics.clone();
         self.0
             .catalogue
-            .for_run(asks, ToolLimits::from(limits))
-            .with_needs(revision.manifest.needs.clone())
-            .with_policy(self.0.config.policy.clone())
+            .for_revision(revision, limits, self.0.config.policy.clone())
             .with_approver(Arc::new(Stored(self.0.storage.clone())))
             .with_observer(Arc::new(move |tool, answer, took| metrics.called(tool, answer, took)))
     }

@@ -38,7 +38,7 @@ pub use submit::{Ask, AskFork, Submitted};
 
 use crate::config::{Config, ConfigError};
 use crate::registry::{Home, Registry, RegistryError};
-use crate::revision::{Digest, RevisionError};
+use crate::revision::RevisionError;
 use crate::runtime::{Executor, Fault, ForkError, InputError, PrepareError};
 use crate::sandbox::LoadError;
 use crate::storage::{Storage, StorageError};
@@ -171,14 +171,6 @@ impl Service {
         let waiting = self.0.storage.waiting_runs()?;
         let commits = self.0.storage.commits();
         Ok(self.0.metrics.text(&self.0.scheduler.snapshot(), waiting, commits))
-    }
-
-    /// A revision that is ready to run.
-    pub(crate) async fn prepared(
-        &self,
-        digest: Digest,
-    ) -> Result<Arc<crate::runtime::Prepared>, ServiceError> {
-        self.0.shelf.get(digest).await
     }
 }
 

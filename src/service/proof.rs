@@ -8,7 +8,7 @@ use super::{Service, ServiceError, blocking};
 use crate::journal::{Damage, Encoded};
 use crate::revision::Digest;
 use crate::runtime::{Found, Replay, Request, Verdict};
-use crate::storage::{RunRow, RunStatus};
+use crate::storage::RunRow;
 
 /// A replay, and the run that it is of.
 pub struct Proof {
@@ -66,7 +66,7 @@ impl Service {
     /// Runs a run again from its journal alone.
     pub async fn replay(&self, run: &str) -> Result<Proof, ServiceError> {
         let row = self.0.storage.run(run)?;
-        let prepared = self.prepared(row.revision).await?;
+        let prepared = self.0.shelf.get(row.revision).await?;
         let _permit = self.0.heavy.acquire().await;
         let (storage, id) = (self.0.storage.clone(), row.id.clone());
         let journal = blocking(move || Ok(storage.entries(&id)?)).await?;
@@ -93,9 +93,8 @@ impl Tail {
 /// Holds a replay against the list of runs, which knows how long the journal of a run is
 /// that has ended, and how it ends.
 pub fn check_row(row: &RunRow, tail: &Tail, replay: &mut Replay) {
-    let has_ended = matches!(row.status, RunStatus::Done | RunStatus::Error);
     let is_whole = tail.entries == row.entries && tail.head == Some(row.head);
-    if has_ended && replay.is_proof() && !is_whole {
+    if row.status.has_ended() && replay.is_proof() && !is_whole {
         let last = row.entries.saturating_sub(1);
         let what = format!("the run ended with entry {last} and hash {}", row.head);
         let index = tail.entries.min(last);

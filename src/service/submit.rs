@@ -1,6 +1,7 @@
 //! Asking for runs: what is asked for is checked, and durable before it is said to be.
 
 use super::{Service, ServiceError, blocking};
+use crate::journal::Started;
 use crate::json::Json;
 use crate::registry::Target;
 use crate::revision::Limits;
@@ -55,17 +56,8 @@ impl Service {
         let tools = self.tools(&prepared.revision, &limits);
         let plan = NewRun::plan(&prepared, &ask.input, limits, &tools)?;
         let submission = ask.submission.clone();
-        match DurableRun::submit(&self.0.storage, &plan, submission).await? {
-            storage::Submitted::New => {
-                let run = plan.started.run;
-                self.0.scheduler.add(&run, &row.agent);
-                Ok(Submitted { run, is_new: true })
-            }
-            other => {
-                let submission = ask.submission.as_ref();
-                known_run(other, submission.expect("only a name can be known"))
-            }
-        }
+        let submitted = DurableRun::submit(&self.0.storage, &plan, submission).await?;
+        self.entered(submitted, plan.started, ask.submission.as_ref())
     }
 
     /// Enters a run that shares the beginning of another one and goes on by itself. What
@@ -87,16 +79,9 @@ impl Service {
         let tools = self.tools(&prepared.revision, &limits);
         let wish = ForkWish { at: ask.at, set_result: ask.set_result };
         let plan = self.0.executor.plan_fork(&prepared, &journal, wish, limits, &tools).await?;
-        match DurableRun::submit_fork(&self.0.storage, &plan, ask.submission.clone()).await? {
-            storage::Submitted::New => {
-                self.0.scheduler.add(&plan.started.run, &plan.started.agent);
-                Ok(Submitted { run: plan.started.run, is_new: true })
-            }
-            other => {
-                let submission = ask.submission.as_ref();
-                known_run(other, submission.expect("only a name can be known"))
-            }
-        }
+        let submission = ask.submission.clone();
+        let submitted = DurableRun::submit_fork(&self.0.storage, &plan, submission).await?;
+        self.entered(submitted, plan.started, ask.submission.as_ref())
     }
 
     /// The run that the same request has made before; refuses a new one where no more may
@@ -111,6 +96,22 @@ impl Service {
         match self.counts().waiting >= limit {
             true => Err(ServiceError::Full { limit }),
             false => Ok(None),
+        }
+    }
+
+    /// A run that was entered waits for its turn from here on.
+    fn entered(
+        &self,
+        submitted: storage::Submitted,
+        started: Started,
+        submission: Option<&Submission>,
+    ) -> Result<Submitted, ServiceError> {
+        match submitted {
+            storage::Submitted::New => {
+                self.0.scheduler.add(&started.run, &started.agent);
+                Ok(Submitted { run: started.run, is_new: true })
+            }
+            known => known_run(known, submission.expect("only a name can be known")),
         }
     }
 

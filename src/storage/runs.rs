@@ -301,7 +301,7 @@ fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<Taken,
     let row = select(db, "WHERE id = ?1", &[&run])?.pop();
     let row = row.ok_or_else(|| StorageError::UnknownRun { run: run.to_owned() })?;
     let (status, lease) = (row.status, row.lease_until);
-    if matches!(status, RunStatus::Done | RunStatus::Error) {
+    if status.has_ended() {
         return Err(StorageError::WrongStatus { run: run.to_owned(), status }.into());
     }
     if lease >= now {
@@ -389,6 +389,11 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
 
 impl RunStatus {
     pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Done, Self::Error];
+
+    /// Whether a run that is at this stays so for ever.
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Done | Self::Error)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {

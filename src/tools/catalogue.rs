@@ -10,6 +10,7 @@ use super::vault::Vault;
 use super::{
     Grant, OpenError, Opening, Provider, ToolError, ToolErrorCode, ToolSpec, kind, kind_names,
 };
+use crate::revision::{Limits, Revision};
 
 /// Why a grant cannot be given.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +117,20 @@ impl Catalogue {
         limits: ToolLimits,
     ) -> RunTools {
         RunTools::new(self.clone(), Arc::new(asks), limits)
+    }
+
+    /// What a run of `revision` gets that has these limits and is under this policy.
+    pub fn for_revision(
+        &self,
+        revision: &Arc<Revision>,
+        limits: &Limits,
+        policy: Policy,
+    ) -> RunTools {
+        let asking = Arc::clone(revision);
+        let asks = move |name: &str| asking.manifest.asks_for(name);
+        self.for_run(asks, ToolLimits::from(limits))
+            .with_needs(revision.manifest.needs.clone())
+            .with_policy(policy)
     }
 
     pub(super) fn has_provider(&self, name: &str) -> bool {

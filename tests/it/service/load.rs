@@ -9,13 +9,6 @@ use serde_json::{Value, json};
 use super::killed::{self, Counter};
 use super::{Server, answer, configured, home};
 
-/// Bytes of memory that a process has.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-}
-
 /// A number that the server counts.
 async fn counted(server: &Server, name: &str) -> u64 {
     let metrics = server.get("/metrics").await.json;
@@ -28,7 +21,7 @@ async fn a_thousand_runs_wait_at_once() {
     const RUNS: usize = 1_000;
     let home = home();
     let server = Server::on(&home);
-    let before = resident(server.pid());
+    let before = server.resident();
     let start = |_| server.starts("hostile", json!({ "do": "sleep", "n": 30 }));
     let begun = Instant::now();
     let runs: Vec<String> = stream::iter(0..RUNS).map(start).buffer_unordered(16).collect().await;
@@ -40,7 +33,7 @@ async fn a_thousand_runs_wait_at_once() {
     }
     let loaded = counted(&server, r#"reenact_runs{state="loaded"}"#).await;
     assert_eq!(loaded, 0, "what waits is not loaded");
-    let grown = resident(server.pid()).saturating_sub(before);
+    let grown = server.resident().saturating_sub(before);
     assert!(grown < 200 << 20, "{grown}");
 
     for run in &runs {
@@ -63,7 +56,7 @@ async fn a_thousand_runs_wait_for_a_slow_tool() {
     let server = "[server]\nparallel = 8\nparallel_per_agent = 8\npatience_ms = 100\n";
     std::fs::write(&config, format!("{server}{granted}")).unwrap();
     let server = Server::on(&home);
-    let before = resident(server.pid());
+    let before = server.resident();
     let start =
         |number: usize| server.starts("hostile", killed::input(&format!("slow-{number}"), 1));
     let runs: Vec<String> = stream::iter(0..RUNS).map(start).buffer_unordered(16).collect().await;
@@ -74,7 +67,7 @@ async fn a_thousand_runs_wait_for_a_slow_tool() {
         assert_eq!(ended["status"], "done", "{ended:#}");
     }
     assert!(most > 100, "{most} waited at once, with 8 places");
-    assert!(resident(server.pid()).saturating_sub(before) < 300 << 20);
+    assert!(server.resident().saturating_sub(before) < 300 << 20);
     for number in 0..RUNS {
         assert_eq!(counter.made("add", &format!("slow-{number}-0")), 1);
     }
@@ -105,7 +98,7 @@ async fn a_minute_of_short_runs_loses_none() {
                 _ => panic!("{answer:#?}"),
             }
         }
-        memory.push(resident(server.pid()));
+        memory.push(server.resident());
     }
     assert!(started.len() > 1_000, "{} started, {refused} refused", started.len());
     let ended = r#"reenact_runs_ended_total{agent="minimal",status="done"#;
