@@ -3,9 +3,11 @@
 use super::events::{ApiEvent, EventReader, Update};
 use super::view::RunView;
 use super::{Service, ServiceError, Subscription, blocking};
-use crate::journal::{Body, Encoded, Ended, Entry, PortableRun, Started, verify_all};
+use crate::journal::{
+    Body, Chain, Damage, Encoded, Ended, Entry, PortableRun, Started, verify_all,
+};
 use crate::runtime::{Fault, Halt};
-use crate::storage::{RunFilter, RunRow, RunStatus, Storage, StorageError};
+use crate::storage::{RunFilter, RunRow, Storage, StorageError};
 
 /// Entries that are read at once: enough to be quick, little enough to be small.
 const CHUNK: u32 = 256;
@@ -27,8 +29,7 @@ impl Service {
         let mut subscription = self.subscribe(run);
         let ended = async {
             loop {
-                let status = self.0.storage.run(run)?.status;
-                if matches!(status, RunStatus::Done | RunStatus::Error) {
+                if self.0.storage.run(run)?.status.has_ended() {
                     return Ok(());
                 }
                 changed(&mut subscription).await;
@@ -89,7 +90,7 @@ impl Service {
             verified(&journal)?;
             let revision = service.0.registry.read(row.revision)?;
             let bytes = PortableRun { revision, journal }.to_bytes();
-            Ok(bytes.map_err(|damage| Fault::from(Halt::from(damage)))?)
+            bytes.map_err(damaged)
         })
         .await
     }
@@ -101,7 +102,7 @@ impl Service {
             subscription: self.subscribe(run),
             run: run.to_owned(),
             reader: EventReader::default(),
-            next: 0,
+            chain: Chain::default(),
             first: after.map_or(0, |after| after.saturating_add(1)),
         }
     }
@@ -113,8 +114,8 @@ pub struct Watch {
     subscription: Subscription,
     run: String,
     reader: EventReader,
-    /// Number of the next entry to read.
-    next: u64,
+    /// What has been read so far.
+    chain: Chain,
     /// Number of the first entry that is of interest.
     first: u64,
 }
@@ -124,13 +125,13 @@ impl Watch {
     /// read at once is bounded, whatever the run has written.
     pub async fn read(&mut self) -> Result<Vec<Update>, ServiceError> {
         loop {
-            let (storage, run, next) = (self.storage.clone(), self.run.clone(), self.next);
+            let (storage, run) = (self.storage.clone(), self.run.clone());
+            let next = self.chain.next_seq();
             let encoded = blocking(move || Ok(storage.entries_from(&run, next, CHUNK)?)).await?;
             let is_all = encoded.len() < CHUNK as usize;
             let mut updates = Vec::new();
             for encoded in &encoded {
-                let entry = read(encoded, self.next)?;
-                self.next += 1;
+                let entry = self.chain.verify(encoded).map_err(damaged)?;
                 let update = self.reader.feed(&entry);
                 updates.extend(update.filter(|update| update.seq >= self.first));
             }
@@ -156,20 +157,12 @@ async fn changed(subscription: &mut Subscription) {
     }
 }
 
-/// One entry, held against its own hash: the chain before it was verified by its writer.
-fn read(encoded: &Encoded, seq: u64) -> Result<Entry, ServiceError> {
-    let damaged = |what: String| {
-        let damage = crate::journal::Damage { index: seq, what };
-        ServiceError::from(Fault::from(Halt::from(damage)))
-    };
-    if encoded.seq != seq {
-        return Err(damaged(format!("it is entry {}", encoded.seq)));
-    }
-    serde_json::from_slice(&encoded.bytes).map_err(|error| damaged(error.to_string()))
+pub(super) fn verified(encoded: &[Encoded]) -> Result<Vec<Entry>, ServiceError> {
+    verify_all(encoded).map_err(damaged)
 }
 
-pub(super) fn verified(encoded: &[Encoded]) -> Result<Vec<Entry>, ServiceError> {
-    verify_all(encoded).map_err(|damage| Fault::from(Halt::from(damage)).into())
+fn damaged(damage: Damage) -> ServiceError {
+    Fault::from(Halt::from(damage)).into()
 }
 
 /// Why a run cannot be shown.

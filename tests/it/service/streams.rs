@@ -157,13 +157,6 @@ async fn a_server_that_stops_ends_its_streams() {
     assert!(!text.contains("event: end"), "the run has not ended: {text}");
 }
 
-/// Bytes of memory that a process has.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-}
-
 #[tokio::test]
 async fn a_reader_that_does_not_read_holds_up_nobody() {
     let server = Server::keeping(home());
@@ -178,9 +171,9 @@ async fn a_reader_that_does_not_read_holds_up_nobody() {
     let entries = ended["entries"].as_u64().unwrap();
     assert!(entries > 9_000, "{ended:#}");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = resident(server.pid());
+    let before = server.resident();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let after = resident(server.pid());
+    let after = server.resident();
     assert!(after < before + (8 << 20), "{before} {after}");
     // Who reads at last gets all of it.
     let text = lazy.pop().unwrap().text().await.unwrap();
@@ -217,4 +210,20 @@ async fn a_reader_that_takes_nothing_for_too_long_is_cut_off() {
     assert!(read.is_ok(), "the connection stayed open");
     assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
     assert!(answer.len() < 16 * 900_000, "it got all of it, {} bytes", answer.len());
+}
+
+#[tokio::test]
+async fn a_stream_ends_before_what_was_changed() {
+    let home = home();
+    let server = Server::on(&home);
+    let run = server.starts("hostile", json!({ "do": "events", "n": 3 })).await;
+    server.ended(&run).await;
+    let db = rusqlite::Connection::open(home.path().join("reenact.db")).unwrap();
+    // None of the first entries, which are read on their own, but one in the middle.
+    db.execute("UPDATE entries SET hash = randomblob(32) WHERE seq = 2", []).unwrap();
+    let path = format!("/v0.1/runs/{run}/events");
+    let request = server.request(Method::GET, &path).header("accept", "text/event-stream");
+    let text = request.send().await.unwrap().text().await.unwrap();
+    assert!(!text.contains("id: 2\n") && !text.contains("event: end"), "{text}");
+    server.get(&path).await.is_problem(422, "damaged-journal");
 }
