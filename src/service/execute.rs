@@ -54,7 +54,7 @@ impl Service {
         }
     }
 
-    async fn execute(&self, turn: &mut Turn) -> Result<(Ran, Started, Micros), ServiceError> {
+    async fn execute(&self, turn: &mut Turn) -> Result<(Ran, Arc<Started>, Micros), ServiceError> {
         let row = self.0.storage.run(&turn.run)?;
         let prepared = self.0.shelf.get(row.revision).await?;
         let follower = self.0.scheduler.hub().follow(&turn.run);

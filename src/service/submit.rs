@@ -57,7 +57,7 @@ impl Service {
         let plan = NewRun::plan(&prepared, &ask.input, limits, &tools)?;
         let submission = ask.submission.clone();
         let submitted = DurableRun::submit(&self.0.storage, &plan, submission).await?;
-        self.entered(submitted, plan.started, ask.submission.as_ref())
+        self.entered(submitted, &plan.started, ask.submission.as_ref())
     }
 
     /// Enters a run that shares the beginning of another one and goes on by itself. What
@@ -81,7 +81,7 @@ impl Service {
         let plan = self.0.executor.plan_fork(&prepared, &journal, wish, limits, &tools).await?;
         let submission = ask.submission.clone();
         let submitted = DurableRun::submit_fork(&self.0.storage, &plan, submission).await?;
-        self.entered(submitted, plan.started, ask.submission.as_ref())
+        self.entered(submitted, &plan.started, ask.submission.as_ref())
     }
 
     /// The run that the same request has made before; refuses a new one where no more may
@@ -103,13 +103,13 @@ impl Service {
     fn entered(
         &self,
         submitted: storage::Submitted,
-        started: Started,
+        started: &Started,
         submission: Option<&Submission>,
     ) -> Result<Submitted, ServiceError> {
         match submitted {
             storage::Submitted::New => {
                 self.0.scheduler.add(&started.run, &started.agent);
-                Ok(Submitted { run: started.run, is_new: true })
+                Ok(Submitted { run: started.run.clone(), is_new: true })
             }
             known => known_run(known, submission.expect("only a name can be known")),
         }
