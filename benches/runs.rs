@@ -1,9 +1,9 @@
 //! Runs through the library, against what they are made of: bare wasmtime and
 //! bare SQLite, measured in the same process.
 //!
-//! `cargo bench --bench runs` measures all rows, `-- NAME` those of a name:
-//! `empty`, `emit`, `durable`, `replay`, `compile`. What is compiled is the sealed
-//! file that `REENACT_BENCH_REVISION` names, or the guest of the benchmarks.
+//! `cargo bench --bench runs` measures all rows but one, `-- NAME` those of a name:
+//! `empty`, `emit`, `durable`, `replay`, `compile`; and only if it is named
+//! `interpreters`, which builds guests in Python and JavaScript first.
 
 mod common;
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -33,12 +33,16 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use wasmtime::component::{Component, ComponentType, Func, InstancePre, Lift, Linker};
+use wasmtime::component::{
+    Component, ComponentType, Func, Instance, InstancePre, Lift, Linker, ResourceTable,
+};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
 };
 
-use common::{Report, SHORT_RUN, guest, rate, scratch, time};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use common::{Report, SHORT_RUN, example, guest, rate, scratch, time};
 
 /// Host calls of the guest that makes many: as many events as a run may emit.
 const CALLS: u32 = 10_000;
@@ -49,20 +53,26 @@ const ROUNDS: u32 = 50_000_000;
 /// Runs under way at once.
 const PARALLEL: usize = 64;
 
+/// Samples of a row.
+const SAMPLES: usize = 20;
+
 /// How long SQLite alone is measured.
 const BASELINE: Duration = Duration::from_secs(2);
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("runs");
-    group.sample_size(20).sampling_mode(SamplingMode::Flat);
+    group.sample_size(SAMPLES).sampling_mode(SamplingMode::Flat);
     group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(5));
     let mut bench = Bench { group, lab: Lab::new(), report: Report::new() };
     empty(&mut bench);
     emit(&mut bench);
     durable(&mut bench);
     replay(&mut bench);
-    compile(&mut bench);
+    compile(&mut bench, &guest());
+    if std::env::args().any(|argument| argument == "interpreters") {
+        interpreters(&mut bench);
+    }
     let Bench { group, report, .. } = bench;
     group.finish();
     report.print();
@@ -76,7 +86,8 @@ fn empty(bench: &mut Bench<'_>) {
     {
         let bare = Bare::new(&revision, false);
         let prepared = bench.lab.prepare(&revision);
-        let baseline = bench.measure(&format!("empty/{name}/bare"), |n| timed(n, || bare.run()));
+        let baseline =
+            bench.measure(&format!("empty/{name}/bare"), |n| timed(n, || bare.run("{}")));
         let lab = &bench.lab;
         let once = || lab.run(&prepared, "{}");
         let name = format!("empty/{name}/executor");
@@ -93,8 +104,9 @@ fn emit(bench: &mut Bench<'_>) {
     let (none, many) = (emits(0), emits(CALLS));
     let bare = [Bare::new(&none, false), Bare::new(&many, false)];
     let prepared = [bench.lab.prepare(&none), bench.lab.prepare(&many)];
-    let baseline = bench
-        .measure("emit/bare", |n| per_call(timed(n, || bare[0].run()), timed(n, || bare[1].run())));
+    let baseline = bench.measure("emit/bare", |n| {
+        per_call(timed(n, || bare[0].run("{}")), timed(n, || bare[1].run("{}")))
+    });
     let lab = &bench.lab;
     let figure = measure(&mut bench.group, "emit/executor", |n| {
         let of = |prepared: &Prepared| timed(n, || lab.run(prepared, "{}"));
@@ -150,7 +162,7 @@ fn replay(bench: &mut Bench<'_>) {
     let bare = Bare::new(&computes, true);
     let prepared = bench.lab.prepare(&computes);
     let long = bench.lab.record(&prepared, "{}");
-    let baseline = bench.measure("replay/compute/bare", |n| timed(n, || bare.run()));
+    let baseline = bench.measure("replay/compute/bare", |n| timed(n, || bare.run("{}")));
     let lab = &bench.lab;
     let again = || {
         let (executor, prepared) = (Arc::clone(&lab.executor), Arc::clone(&prepared));
@@ -165,11 +177,7 @@ fn replay(bench: &mut Bench<'_>) {
 
 /// Making a revision ready to run, against Cranelift alone under settings that
 /// generate the same code; and doing so again.
-fn compile(bench: &mut Bench<'_>) {
-    let revision = match std::env::var_os("REENACT_BENCH_REVISION") {
-        Some(file) => Arc::new(Revision::open(std::fs::read(file).unwrap()).unwrap()),
-        None => guest(),
-    };
+fn compile(bench: &mut Bench<'_>, revision: &Arc<Revision>) {
     let engine = {
         let mut config = Config::new();
         config.consume_fuel(true).cranelift_nan_canonicalization(true);
@@ -177,23 +185,47 @@ fn compile(bench: &mut Bench<'_>) {
     };
     let folder = scratch();
     let cached = Executor::new(Some(folder.path())).unwrap();
+    let size = revision.bytes.len() >> 10;
     // Large components take seconds each time.
     bench.group.sample_size(10);
     let alone = || engine.precompile_component(&revision.bytes).unwrap();
-    let baseline = bench.measure("compile/bare", |n| timed(n, alone));
+    let baseline = bench.measure(&format!("compile/{size}/bare"), |n| timed(n, alone));
     let lab = &bench.lab;
-    let prepare = || lab.prepare(&revision);
-    let figure = measure(&mut bench.group, "compile/executor", |n| timed(n, prepare));
-    let again = || cached.prepare(Arc::clone(&revision)).unwrap();
-    again();
-    let second = bench.measure("compile/cached", |n| timed(n, again));
-    let size = revision.bytes.len() >> 10;
+    let prepare = || lab.prepare(revision);
+    let name = format!("compile/{size}/executor");
+    let figure = measure(&mut bench.group, &name, |n| timed(n, prepare));
     if let Some((figure, baseline)) = figure.zip(baseline) {
         let (what, ratio) = (format!("compiling {size} KiB"), Some(figure / baseline));
         bench.report.row(&what, &time(figure), &time(baseline), ratio, "≤ 1.1 × Cranelift");
+        let again = || cached.prepare(Arc::clone(revision)).unwrap();
+        again();
+        let second = bench.measure(&format!("compile/{size}/cached"), |n| timed(n, again));
         let Some(second) = second else { return };
         let what = format!("{what} a second time");
         bench.report.row(&what, &time(second), &time(baseline), Some(second / baseline), "nothing");
+    }
+    bench.group.sample_size(SAMPLES);
+}
+
+/// Guests whose languages bring an interpreter: large ones to compile and to start.
+fn interpreters(bench: &mut Bench<'_>) {
+    const LITTLE: &str = r#"{"do":"compute","n":1}"#;
+    for (kind, folder) in [("Python", "misbehave-python"), ("JavaScript", "misbehave-javascript")] {
+        let revision = example(folder);
+        let bare = Bare::new(&revision, true);
+        let prepared = bench.lab.prepare(&revision);
+        let name = |what: &str| format!("interpreters/{kind}/{what}");
+        let instance = bench.measure(&name("instance"), |n| timed(n, || bare.instance()));
+        let baseline = bench.measure(&name("bare"), |n| timed(n, || bare.run(LITTLE)));
+        let lab = &bench.lab;
+        let once = || lab.run(&prepared, LITTLE);
+        let figure = measure(&mut bench.group, &name("executor"), |n| timed(n, once));
+        if let (Some(figure), Some(baseline), Some(instance)) = (figure, baseline, instance) {
+            let what = format!("{kind} run, of which an instance is {}", time(instance));
+            let ratio = Some(figure / baseline);
+            bench.report.row(&what, &time(figure), &time(baseline), ratio, "≤ 2 × wasmtime");
+        }
+        compile(bench, &revision);
     }
 }
 
@@ -275,12 +307,28 @@ fn repeat(times: u32, what: &str) -> String {
     )
 }
 
-/// A component in wasmtime and nothing else: each run has a store and an
-/// instance of its own, as the executor's have.
+/// A component in wasmtime, with what it imports of WASI and nothing else: each run
+/// has a store and an instance of its own, as the executor's have.
 struct Bare {
     engine: Engine,
-    pre: InstancePre<()>,
+    pre: InstancePre<Guest>,
     fuel: bool,
+    /// It was made by a toolchain, and imports WASI.
+    wasi: bool,
+}
+
+/// What a guest has in bare wasmtime.
+#[derive(Default)]
+struct Guest {
+    wasi: Option<WasiCtx>,
+    table: ResourceTable,
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let ctx = self.wasi.get_or_insert_default();
+        WasiCtxView { ctx, table: &mut self.table }
+    }
 }
 
 /// Why the agent gave up, as `wit/agent.wit` has it.
@@ -302,9 +350,14 @@ impl Bare {
         config.consume_fuel(fuel);
         let engine = Engine::new(&config).unwrap();
         let component = Component::new(&engine, &revision.bytes).unwrap();
+        let ty = component.component_type();
+        let wasi = ty.imports(&engine).any(|(name, _)| name.starts_with("wasi:"));
         let mut linker = Linker::new(&engine);
         linker.define_unknown_imports_as_traps(&component).unwrap();
         linker.allow_shadowing(true);
+        if wasi {
+            wasmtime_wasi::p2::add_to_linker_sync(&mut linker).unwrap();
+        }
         let mut events = linker.instance("reenact:agent/events@0.1.0").unwrap();
         events
             .func_wrap("emit", |_, event: (String, String)| {
@@ -313,20 +366,30 @@ impl Bare {
             })
             .unwrap();
         let pre = linker.instantiate_pre(&component).unwrap();
-        Self { engine, pre, fuel }
+        Self { engine, pre, fuel, wasi }
     }
 
-    fn run(&self) -> GuestOutput {
-        let mut store = Store::new(&self.engine, ());
+    /// A fresh store with an instance.
+    fn instance(&self) -> (Store<Guest>, Instance) {
+        let mut guest = Guest::default();
+        if self.wasi {
+            guest.wasi = Some(WasiCtx::builder().build());
+        }
+        let mut store = Store::new(&self.engine, guest);
         if self.fuel {
             store.set_fuel(u64::MAX).unwrap();
         }
         let instance = self.pre.instantiate(&mut store).unwrap();
+        (store, instance)
+    }
+
+    fn run(&self, input: &str) -> GuestOutput {
+        let (mut store, instance) = self.instance();
         let guest = instance.get_export_index(&mut store, None, "reenact:agent/guest@0.1.0");
         let run = instance.get_export_index(&mut store, guest.as_ref(), "run").unwrap();
         let run: Func = instance.get_func(&mut store, run).unwrap();
         let run = run.typed::<(&str,), (Result<GuestOutput, Failure>,)>(&store).unwrap();
-        run.call(&mut store, ("{}",)).unwrap().0.unwrap()
+        run.call(&mut store, (input,)).unwrap().0.unwrap()
     }
 }
 

@@ -2,8 +2,10 @@
 //! somebody needs a part of it.
 //!
 //! Text that comes from a guest or a tool is parsed once, here, and written
-//! again, so that what was checked, what is recorded and what is handed on are
+//! again unless it is compact as it is, so that what was checked, what is recorded and what is handed on are
 //! the same bytes.
+
+mod compact;
 
 use std::fmt;
 
@@ -25,6 +27,11 @@ impl Json {
     /// Parses `text` and keeps it in compact form: no white space between
     /// tokens, the last of repeated keys, numbers as 64-bit integers or floats.
     pub fn parse(text: &str) -> Result<Self, InvalidJson> {
+        if compact::is_compact(text)
+            && let Ok(json) = serde_json::from_str::<&RawValue>(text)
+        {
+            return Ok(Self(json.to_owned()));
+        }
         Ok(Self::from_value(&serde_json::from_str(text)?))
     }
 

@@ -11,11 +11,16 @@ use reenact::revision::Revision;
 /// everywhere.
 pub const SHORT_RUN: &str = r#"{"events":7,"calls":3}"#;
 
-/// The example guest `bench`, built and sealed.
+/// The guest of the benchmarks.
 pub fn guest() -> Arc<Revision> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/bench");
+    example("bench")
+}
+
+/// An example guest, built and sealed.
+pub fn example(name: &str) -> Arc<Revision> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples").join(name);
     let built = build::load(&folder).and_then(|project| project.build(BuildOutput::Stderr));
-    let bytes = built.unwrap_or_else(|error| panic!("the guest `bench`: {error}"));
+    let bytes = built.unwrap_or_else(|error| panic!("the guest `{name}`: {error}"));
     Arc::new(Revision::open(bytes).unwrap())
 }
 

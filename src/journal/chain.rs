@@ -21,6 +21,9 @@ pub struct Encoded {
     pub hash: Digest,
 }
 
+/// Bytes that the first entry of a small run fits in.
+const FIRST_LINE: usize = 2 << 10;
+
 /// What the bytes of an entry begin with that cannot be read: no JSON does.
 const UNREADABLE: &[u8] = b"\0unreadable: ";
 
@@ -78,9 +81,9 @@ impl Chain {
 
     /// Encodes `entry` and adds it to the chain.
     pub fn push(&mut self, entry: &Entry) -> Encoded {
-        let mut bytes = Vec::new();
-        entry.encode(&mut bytes);
-        self.push_encoded(entry, bytes)
+        let mut line = Vec::with_capacity(FIRST_LINE);
+        entry.encode(&mut line);
+        self.push_encoded(entry, line.as_slice().to_vec())
     }
 
     /// Adds `entry`, which `bytes` are the encoding of, to the chain.

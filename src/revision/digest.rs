@@ -43,6 +43,14 @@ impl Digest {
         hex::encode(self.0)
     }
 
+    /// Hands on the text without a place of its own in memory: journals are
+    /// full of digests.
+    fn with_text<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
+        let mut text = *b"sha256:0000000000000000000000000000000000000000000000000000000000000000";
+        hex::encode_to_slice(self.0, &mut text[7..]).expect("there is room for all digits");
+        use_it(std::str::from_utf8(&text).expect("digits are ASCII"))
+    }
+
     /// `sha256:` and the first 12 digits: enough for people to tell revisions apart.
     pub fn short(&self) -> String {
         format!("sha256:{}", hex::encode(&self.0[..6]))
@@ -51,7 +59,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex::encode(self.0))
+        self.with_text(|text| f.write_str(text))
     }
 }
 
@@ -78,7 +86,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.with_text(|text| serializer.serialize_str(text))
     }
 }
 

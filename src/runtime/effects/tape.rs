@@ -9,6 +9,9 @@ use super::system;
 use super::transcript::Transcript;
 use crate::journal::{Body, Chain, Damage, Encoded, Entry, ErrorCode, Micros, Outcome};
 
+/// Bytes that the line of most entries fits in.
+const LINE: usize = 1 << 10;
+
 /// A journal that is read, written, or read and then written.
 pub struct Tape {
     recorded: Vec<(Entry, Encoded)>,
@@ -126,7 +129,7 @@ impl Tape {
             last_at: chain.last_at(),
             bytes,
             used_up,
-            line: Vec::new(),
+            line: Vec::with_capacity(LINE),
         }
     }
 
