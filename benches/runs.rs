@@ -459,7 +459,7 @@ async fn run_durably(
     catalogue: Catalogue,
 ) {
     let (plan, tools) = plan(&prepared, SHORT_RUN, &catalogue);
-    let run = DurableRun::create(&storage, &plan, None).await.unwrap();
+    let run = DurableRun::begin(&storage, &plan, None);
     let (_canceller, control) = run.control().unwrap();
     is_done(&run.execute(&executor, &prepared, tools, control).await.unwrap());
 }

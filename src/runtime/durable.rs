@@ -34,6 +34,8 @@ const MAX_PENDING: u64 = 4 << 20;
 pub struct DurableRun {
     appender: Arc<Appender>,
     recorded: Vec<Encoded>,
+    /// The run as it was planned, if nothing of it has to be read.
+    new: Option<NewRun>,
     /// Nobody has executed it yet.
     is_untouched: bool,
     heartbeat: AbortHandle,
@@ -48,10 +50,25 @@ impl DurableRun {
         run: &NewRun,
         follower: Option<Follower>,
     ) -> Result<Self, StorageError> {
-        let row = row(run, lease_from(run.at), false);
-        let first = Packer::default().pack(run.first.clone());
-        let appender = storage.create_run(row, first, follower).await?;
-        Ok(Self::hold(appender, vec![run.first.clone()]))
+        let run = Self::begin(storage, run, follower);
+        run.appender.commit().await?;
+        Ok(run)
+    }
+
+    /// As [`DurableRun::create`], but does not wait: the run is there, and shown to its
+    /// follower, when the first of its entries have to be durable. Until then nothing of
+    /// it has left the sandbox but what only reads; if it cannot be entered, it fails
+    /// there.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn begin(storage: &Storage, run: &NewRun, follower: Option<Follower>) -> Self {
+        let appender = storage.begin_run(row(run, lease_from(run.at), false), None, follower);
+        appender.push(Packer::default().pack(run.first.clone()), 0, run.at);
+        let mut held = Self::hold(appender, vec![run.first.clone()]);
+        held.new = Some(run.clone());
+        held
     }
 
     /// As [`DurableRun::create`], for a fork. The follower gets the entries that it
@@ -109,7 +126,7 @@ impl DurableRun {
         let canceller = Arc::default();
         let heartbeat = tokio::spawn(renew(Arc::clone(&appender), Arc::clone(&canceller)));
         let (is_untouched, heartbeat) = (appender.is_untouched(), heartbeat.abort_handle());
-        Self { appender, recorded, is_untouched, heartbeat, canceller }
+        Self { appender, recorded, new: None, is_untouched, heartbeat, canceller }
     }
 
     /// Id of the run.
@@ -124,6 +141,9 @@ impl DurableRun {
 
     /// How the run began.
     pub fn started(&self) -> Result<Arc<Started>, Fault> {
+        if let Some(run) = &self.new {
+            return Ok(Arc::clone(&run.started));
+        }
         Journal::closed(self.recorded[..1.min(self.recorded.len())].to_vec()).started()
     }
 
@@ -176,9 +196,11 @@ impl DurableRun {
     ) -> Result<Progress, Fault> {
         let recorder = Box::new(Database::of(&self.appender));
         let recorded = std::mem::take(&mut self.recorded);
-        let journal = match std::mem::take(&mut self.is_untouched) {
-            true => Journal::untouched(recorded, recorder),
-            false => Journal::open(recorded, recorder),
+        let is_untouched = std::mem::take(&mut self.is_untouched);
+        let journal = match self.new.take() {
+            Some(run) => Journal::new(&run, recorder),
+            None if is_untouched => Journal::untouched(recorded, recorder),
+            None => Journal::open(recorded, recorder),
         };
         match executor.advance(prepared, journal, Some(tools), control).await {
             Ok(progress) => Ok(progress),

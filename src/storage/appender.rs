@@ -2,19 +2,19 @@
 //!
 //! Entries collect in the run's [`Lane`]; the first one puts a [`Flush`] in the
 //! writer's queue, and that takes whatever has collected until its turn. So a
-//! push costs two locks, and a busy writer takes more entries at a time.
+//! push costs two locks, and a busy writer takes more entries at a time. The
+//! first flush of a new run creates it too, so that nobody has to wait for that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::entries::Body;
-use super::error::{Failure, StorageError};
-use super::runs::Taken;
-use super::writer::{Job, Queue};
-use super::{RunStatus, Storage, Waits};
+use super::error::StorageError;
+use super::flush::{Act, Flush, Load, New};
+use super::runs::{FIRST_EPOCH, NewRun, Newest, Parent, Taken};
+use super::writer::Queue;
+use super::{RunStatus, Storage};
 use crate::journal::{Encoded, Micros, Stored};
 
 /// Is told of each entry of a run, in order, once it is durable; it must not wait, for
@@ -50,29 +50,32 @@ pub struct Appender {
     storage: Storage,
 }
 
-struct Lane {
-    run: String,
-    key: i64,
+pub(super) struct Lane {
+    pub(super) run: String,
     /// The lease: whoever takes the run over counts it up.
-    epoch: i64,
-    queue: Arc<Queue>,
+    pub(super) epoch: i64,
+    pub(super) queue: Arc<Queue>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
+    /// Of the run, once it is there.
+    pub(super) key: Option<i64>,
+    /// The run, until the first flush takes it along.
+    new: Option<New>,
     waiting: Vec<Stored>,
-    /// Of the newest entry.
-    fuel: u64,
-    at: Micros,
+    newest: Newest,
     /// Bytes of all entries that are not durable yet.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// A flush is in the queue for which nobody waits.
     queued: bool,
-    failed: Option<StorageError>,
-    follower: Option<Follower>,
+    /// Flushes in the queue for which somebody waits.
+    awaited: usize,
+    pub(super) failed: Option<StorageError>,
+    pub(super) follower: Option<Follower>,
     /// Somebody wants the run cancelled, as was known when the lease was last renewed.
-    cancel: bool,
+    pub(super) cancel: bool,
 }
 
 impl Appender {
@@ -82,10 +85,21 @@ impl Appender {
         run: String,
         follower: Option<Follower>,
     ) -> Self {
-        let queue = Arc::clone(&storage.0.queue);
-        let state = Mutex::new(State { follower, cancel, ..State::default() });
-        let lane = Arc::new(Lane { run, key, epoch, queue, state });
+        let state = State { key: Some(key), follower, cancel, ..State::default() };
+        let lane = Lane::new(&storage, run, epoch, state);
         Self { lane, idle_since, is_untouched, storage }
+    }
+
+    pub(super) fn begin(
+        storage: Storage,
+        run: NewRun,
+        parent: Option<Parent>,
+        follower: Option<Follower>,
+    ) -> Self {
+        let id = run.id.clone();
+        let state = State { new: Some(New { run, parent }), follower, ..State::default() };
+        let lane = Lane::new(&storage, id, FIRST_EPOCH, state);
+        Self { lane, idle_since: None, is_untouched: true, storage }
     }
 
     /// Since when the run had belonged to no process before this one, though it waited
@@ -120,9 +134,9 @@ impl Appender {
             return;
         }
         state.bytes += stored.entry.bytes.len() as u64;
-        (state.fuel, state.at) = (fuel, at);
+        state.newest = Newest { fuel, at };
         state.waiting.push(stored);
-        if !state.queued {
+        if !state.queued && state.awaited == 0 {
             state.queued = true;
             let flush = Flush::new(&self.lane, Act::Append, None);
             if let Err(error) = self.lane.queue.add(Box::new(flush), false) {
@@ -140,7 +154,7 @@ impl Appender {
     pub async fn commit(&self) -> Result<(), StorageError> {
         {
             let state = self.lane.lock();
-            if state.failed.is_none() && state.bytes == 0 {
+            if state.failed.is_none() && state.bytes == 0 && state.new.is_none() {
                 return Ok(());
             }
         }
@@ -181,183 +195,49 @@ impl Appender {
     async fn act(&self, act: Act) -> Result<(), StorageError> {
         let (sender, receiver) = oneshot::channel();
         let flush = Flush::new(&self.lane, act, Some(sender));
+        // Before it is in the queue: its turn may come at once.
+        self.lane.lock().awaited += 1;
         self.lane.queue.add(Box::new(flush), true)?;
         receiver.await.unwrap_or_else(|_| Err(self.lane.queue.closed()))
     }
 }
 
 impl Lane {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn new(storage: &Storage, run: String, epoch: i64, state: State) -> Arc<Self> {
+        let (queue, state) = (Arc::clone(&storage.0.queue), Mutex::new(state));
+        Arc::new(Self { run, epoch, queue, state })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn unknown(&self) -> StorageError {
+        StorageError::UnknownRun { run: self.run.clone() }
     }
 }
 
 impl State {
+    /// What a flush has to write whose turn has come. One for which nobody waits leaves
+    /// it to the next for which somebody does: a run is written once per commit.
+    pub(super) fn load(&mut self, is_awaited: bool) -> Load {
+        if is_awaited {
+            self.awaited -= 1;
+        } else {
+            self.queued = false;
+            if self.awaited > 0 {
+                return Load::default();
+            }
+        }
+        let (new, entries) = (self.new.take(), std::mem::take(&mut self.waiting));
+        Load { new, entries, newest: self.newest }
+    }
+
     /// Keeps the first error only: the later ones follow from it.
-    fn fail(&mut self, error: &StorageError) {
+    pub(super) fn fail(&mut self, error: &StorageError) {
         self.failed.get_or_insert_with(|| error.clone());
         self.follower = None;
         self.waiting.clear();
         self.bytes = 0;
-    }
-}
-
-/// What to do once the entries are written.
-enum Act {
-    Append,
-    Park { wake_at: Micros, calls: Vec<u64> },
-    Renew { until: Micros },
-    End { status: RunStatus, code: Option<String>, fuel: u64, now: Micros },
-}
-
-/// Writes what has collected in a lane.
-struct Flush {
-    lane: Arc<Lane>,
-    act: Act,
-    taken: Vec<Stored>,
-    reply: Option<oneshot::Sender<Result<(), StorageError>>>,
-}
-
-impl Flush {
-    fn new(
-        lane: &Arc<Lane>,
-        act: Act,
-        reply: Option<oneshot::Sender<Result<(), StorageError>>>,
-    ) -> Self {
-        Self { lane: Arc::clone(lane), act, taken: Vec::new(), reply }
-    }
-
-    fn write(&self, db: &Connection, fuel: u64, at: Micros) -> Result<(), Failure> {
-        if !self.taken.is_empty() {
-            self.append(db, fuel, at)?;
-        }
-        self.act(db)
-    }
-
-    /// The statement that appends is also the one that checks the lease, the
-    /// status and that no number is missing.
-    fn append(&self, db: &Connection, fuel: u64, at: Micros) -> Result<(), Failure> {
-        let Lane { key, epoch, .. } = *self.lane;
-        let mut append = db.prepare_cached(
-            "INSERT INTO entries (run, seq, hash, body, coding, parts)
-             SELECT key, ?3, ?4, ?5, ?7, ?8 FROM runs
-             WHERE key = ?1 AND lease_epoch = ?2 AND status = 'running' AND entries + ?6 = ?3",
-        )?;
-        for (index, stored) in self.taken.iter().enumerate() {
-            let (seq, hash) = (stored.entry.seq, stored.entry.hash.as_bytes());
-            let Body { bytes, coding, parts } = Body::of(stored);
-            let values = params![key, epoch, seq, hash, bytes, index, coding, parts];
-            if append.execute(values)? == 0 {
-                return Err(self.refusal(db, Some((seq, index as u64)))?.into());
-            }
-        }
-        let head = self.taken.last().map(|stored| stored.entry.hash.as_bytes());
-        db.prepare_cached(
-            "UPDATE runs SET entries = entries + ?2, head = ?3, fuel = ?4,
-                             updated_at = max(updated_at, ?5) WHERE key = ?1",
-        )?
-        .execute(params![key, self.taken.len(), head, fuel, at])?;
-        Ok(())
-    }
-
-    fn act(&self, db: &Connection) -> Result<(), Failure> {
-        let Lane { key, epoch, .. } = *self.lane;
-        let changed = match &self.act {
-            Act::Append => return Ok(()),
-            Act::Park { wake_at, calls } => {
-                let waits = if calls.is_empty() { Waits::Sleep } else { Waits::Approval };
-                let calls = serde_json::to_string(calls).unwrap_or_default();
-                db.prepare_cached(
-                    "UPDATE runs SET lease_until = 0, waits = ?4, wake_at = iif(EXISTS (
-                         SELECT 1 FROM approvals
-                         WHERE run = ?1 AND call IN (SELECT value FROM json_each(?5))
-                     ), 0, ?3)
-                     WHERE key = ?1 AND lease_epoch = ?2 AND status = 'running'",
-                )?
-                .execute(params![key, epoch, wake_at, waits.as_str(), calls])?
-            }
-            Act::Renew { until } => {
-                let cancel: Option<bool> = db
-                    .prepare_cached(
-                        "UPDATE runs SET lease_until = ?3
-                         WHERE key = ?1 AND lease_epoch = ?2
-                           AND status IN ('pending', 'running') RETURNING cancel",
-                    )?
-                    .query_row(params![key, epoch, until], |row| row.get(0))
-                    .optional()?;
-                self.lane.lock().cancel |= cancel.unwrap_or(false);
-                usize::from(cancel.is_some())
-            }
-            Act::End { status, code, fuel, now } => db
-                .prepare_cached(
-                    "UPDATE runs SET status = ?3, code = ?4, fuel = ?5, lease_until = 0,
-                                     updated_at = max(updated_at, ?6)
-                     WHERE key = ?1 AND lease_epoch = ?2 AND status = 'running'",
-                )?
-                .execute(params![key, epoch, status.as_str(), code, fuel, now])?,
-        };
-        if changed == 0 { Err(self.refusal(db, None)?.into()) } else { Ok(()) }
-    }
-
-    /// Why a statement changed nothing.
-    fn refusal(&self, db: &Connection, entry: Option<(u64, u64)>) -> Result<StorageError, Failure> {
-        let Lane { key, epoch, .. } = *self.lane;
-        let row = db
-            .prepare_cached("SELECT lease_epoch, status, entries FROM runs WHERE key = ?1")?
-            .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            .optional()?;
-        let run = self.lane.run.clone();
-        let Some((owner, status, entries)): Option<(i64, RunStatus, u64)> = row else {
-            return Ok(StorageError::UnknownRun { run });
-        };
-        Ok(match entry {
-            _ if owner != epoch => StorageError::LeaseLost { run },
-            Some((found, index)) if status == RunStatus::Running => {
-                StorageError::NotDense { run, expected: entries + index, found }
-            }
-            _ => StorageError::WrongStatus { run, status },
-        })
-    }
-}
-
-impl Job for Flush {
-    fn run(&mut self, db: &Connection) -> Result<(), StorageError> {
-        let (fuel, at) = {
-            let mut state = self.lane.lock();
-            if let Some(error) = &state.failed {
-                return Err(error.clone());
-            }
-            state.queued &= self.reply.is_some();
-            self.taken = std::mem::take(&mut state.waiting);
-            (state.fuel, state.at)
-        };
-        let result = self.write(db, fuel, at).map_err(|error| error.at(&self.lane.queue.path));
-        if let Err(error) = &result {
-            // At once: a later job of the same batch must not go on after a gap.
-            self.lane.lock().fail(error);
-        }
-        result
-    }
-
-    fn done(self: Box<Self>, result: Result<(), StorageError>) {
-        let mut state = self.lane.lock();
-        match &result {
-            Err(error) => state.fail(error),
-            Ok(()) => {
-                for Stored { entry, .. } in self.taken {
-                    state.bytes = state.bytes.saturating_sub(entry.bytes.len() as u64);
-                    if let Some(follower) = &state.follower {
-                        follower(&entry);
-                    }
-                }
-                if matches!(self.act, Act::End { .. }) {
-                    state.follower = None;
-                }
-            }
-        }
-        drop(state);
-        if let Some(reply) = self.reply {
-            let _ = reply.send(result);
-        }
     }
 }

@@ -26,7 +26,7 @@ impl Storage {
     ) -> Result<bool, StorageError> {
         let run = run.to_owned();
         self.write_blocking(move |db| {
-            let ApprovalRow { decision, by, at } = approval;
+            let ApprovalRow { decision, by, at } = &approval;
             let mut insert = db.prepare_cached(
                 "INSERT INTO approvals (run, call, decision, by, at)
                  SELECT key, ?2, ?3, ?4, ?5 FROM runs WHERE id = ?1
@@ -35,7 +35,7 @@ impl Storage {
             let is_first = insert.execute(params![run, call, decision, by, at])? > 0;
             if is_first {
                 // Whoever looks for runs to go on with finds it.
-                db.prepare_cached("UPDATE runs SET wake_at = 0 WHERE id = ?1")?.execute([run])?;
+                db.prepare_cached("UPDATE runs SET wake_at = 0 WHERE id = ?1")?.execute([&run])?;
             }
             Ok(is_first)
         })

@@ -129,7 +129,7 @@ impl Storage {
             let mut insert = db.prepare_cached(
                 "INSERT INTO webhooks (id, origin, agents, events) VALUES (?1, ?2, ?3, ?4)",
             )?;
-            for hook in hooks {
+            for hook in &hooks {
                 let (agents, events) = (list(&hook.agents), list(&hook.events));
                 insert.execute(params![hook.id, hook.origin, agents, events])?;
             }
@@ -190,9 +190,9 @@ impl Storage {
     ) -> Result<(), StorageError> {
         let Claimed { key, attempt, .. } = *claimed;
         self.write(move |db| {
-            let (state, at, error, gone) = match attempted {
+            let (state, at, error, gone) = match &attempted {
                 Attempted::Delivered => (DeliveryState::Delivered, now, None, false),
-                Attempted::Later { at, error } => (DeliveryState::Pending, at, Some(error), false),
+                Attempted::Later { at, error } => (DeliveryState::Pending, *at, Some(error), false),
                 Attempted::Failed { error } => (DeliveryState::Failed, now, Some(error), false),
                 Attempted::Gone { error } => (DeliveryState::Failed, now, Some(error), true),
             };

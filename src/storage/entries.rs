@@ -14,14 +14,14 @@ const PLAIN: i64 = 0;
 const PACKED: i64 = 1;
 
 /// What is written of an entry's bytes.
-pub(super) struct Body<'a> {
-    pub bytes: &'a [u8],
-    pub coding: i64,
-    pub parts: Option<String>,
+struct Body<'a> {
+    bytes: &'a [u8],
+    coding: i64,
+    parts: Option<String>,
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn of(stored: &'a Stored) -> Self {
+    fn of(stored: &'a Stored) -> Self {
         match &stored.packed {
             None => Self { bytes: &stored.entry.bytes, coding: PLAIN, parts: None },
             Some(Packed { parts, bytes }) => {
@@ -30,6 +30,35 @@ impl<'a> Body<'a> {
             }
         }
     }
+}
+
+/// Whether `entries` are those that come next when there are `expected` before them.
+pub(super) fn check_dense(
+    run: &str,
+    expected: u64,
+    entries: &[Stored],
+) -> Result<(), StorageError> {
+    match (expected..).zip(entries).find(|(expected, stored)| stored.entry.seq != *expected) {
+        None => Ok(()),
+        Some((expected, stored)) => {
+            let (run, found) = (run.to_owned(), stored.entry.seq);
+            Err(StorageError::NotDense { run, expected, found })
+        }
+    }
+}
+
+/// Writes entries of the run that has that key. Whether it may have them has been checked
+/// in this transaction.
+pub(super) fn insert(db: &Connection, key: i64, entries: &[Stored]) -> Result<(), Failure> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO entries (run, seq, hash, body, coding, parts) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for stored in entries {
+        let (seq, hash) = (stored.entry.seq, stored.entry.hash.as_bytes());
+        let Body { bytes, coding, parts } = Body::of(stored);
+        insert.execute(params![key, seq, hash, bytes, coding, parts])?;
+    }
+    Ok(())
 }
 
 impl Storage {

@@ -15,6 +15,7 @@ mod approvals;
 mod deliveries;
 mod entries;
 mod error;
+mod flush;
 mod forks;
 mod keys;
 mod migrations;
@@ -102,10 +103,11 @@ impl Storage {
         answer
     }
 
-    /// Runs `work` in the writer's next transaction; durable when it returns.
+    /// Runs `work` in the writer's next transaction; durable when it returns. It may
+    /// run more than once: see [`Job::run`].
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (sender, receiver) = oneshot::channel();
         self.0.add(work, move |answer| drop(sender.send(answer)))?;
@@ -116,7 +118,7 @@ impl Storage {
     /// the time of a commit or two.
     fn write_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.0.add(work, move |answer| drop(sender.send(answer)))?;
@@ -127,10 +129,10 @@ impl Storage {
 impl Inner {
     fn add<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, Failure> + Send + 'static,
         reply: impl FnOnce(Result<T, StorageError>) + Send + 'static,
     ) -> Result<(), StorageError> {
-        let call = Call { queue: Arc::clone(&self.queue), work: Some(work), value: None, reply };
+        let call = Call { queue: Arc::clone(&self.queue), work, value: None, reply };
         self.queue.add(Box::new(call), true)
     }
 }
@@ -151,20 +153,19 @@ impl Drop for Inner {
 /// A job that somebody waits for and that answers with a value.
 struct Call<W, T, R> {
     queue: Arc<Queue>,
-    work: Option<W>,
+    work: W,
     value: Option<T>,
     reply: R,
 }
 
 impl<W, T, R> Job for Call<W, T, R>
 where
-    W: FnOnce(&Connection) -> Result<T, Failure> + Send,
+    W: Fn(&Connection) -> Result<T, Failure> + Send,
     T: Send,
     R: FnOnce(Result<T, StorageError>) + Send,
 {
     fn run(&mut self, db: &Connection) -> Result<(), StorageError> {
-        let Some(work) = self.work.take() else { return Err(self.queue.closed()) };
-        self.value = Some(work(db).map_err(|failure| failure.at(&self.queue.path))?);
+        self.value = Some((self.work)(db).map_err(|failure| failure.at(&self.queue.path))?);
         Ok(())
     }
 

@@ -3,9 +3,8 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::entries::Body;
 use super::error::{Failure, StorageError};
-use super::{Appender, Follower, Storage};
+use super::{Appender, Follower, Storage, entries};
 use crate::journal::{Micros, Stored};
 use crate::revision::Digest;
 
@@ -128,13 +127,23 @@ impl Storage {
         first: impl Into<Stored>,
         follower: Option<Follower>,
     ) -> Result<Appender, StorageError> {
-        let first = first.into();
-        let (id, entry) = (run.id.clone(), first.entry.clone());
-        let key = self.write(move |db| insert(db, &run, &first)).await?;
-        if let Some(follower) = &follower {
-            follower(&entry);
-        }
-        Ok(Appender::new(self.clone(), Taken::created(key), id, follower))
+        let at = run.created_at;
+        let appender = self.begin_run(run, None, follower);
+        appender.push(first, 0, at);
+        appender.commit().await?;
+        Ok(appender)
+    }
+
+    /// Begins a run that is created together with its first entries: neither waits nor
+    /// fails. The run is there when [`Appender::commit`] has returned; if it cannot be
+    /// created, that fails, and all that would come later.
+    pub fn begin_run(
+        &self,
+        run: NewRun,
+        parent: Option<Parent>,
+        follower: Option<Follower>,
+    ) -> Appender {
+        Appender::begin(self.clone(), run, parent, follower)
     }
 
     /// Goes on with a run that has not ended and whose lease ran out before `now`; it is
@@ -210,7 +219,7 @@ impl Storage {
             )?
             .execute([&id])?;
             let row = select(db, "WHERE id = ?1", &[&id])?.pop();
-            row.ok_or_else(|| StorageError::UnknownRun { run: id }.into())
+            row.ok_or_else(|| StorageError::UnknownRun { run: id.clone() }.into())
         })
         .await
     }
@@ -247,17 +256,31 @@ impl Storage {
 
 pub(super) const FIRST_EPOCH: i64 = 1;
 
-pub(super) fn insert(db: &Connection, run: &NewRun, stored: &Stored) -> Result<i64, Failure> {
-    let first = &stored.entry;
-    if first.seq != 0 {
-        let (run, found) = (run.id.clone(), first.seq);
-        return Err(StorageError::NotDense { run, expected: 0, found }.into());
-    }
+/// What a run's row says of its newest entry.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Newest {
+    pub(super) fuel: u64,
+    pub(super) at: Micros,
+}
+
+/// Enters a run with its first entries, those that it shares with its parent among
+/// them. Answers its key.
+pub(super) fn insert(
+    db: &Connection,
+    run: &NewRun,
+    parent: Option<&Parent>,
+    entries: &[Stored],
+    newest: Newest,
+) -> Result<i64, Failure> {
+    entries::check_dense(&run.id, 0, entries)?;
+    let Some(last) = entries.last() else {
+        return Err(StorageError::NotDense { run: run.id.clone(), expected: 0, found: 1 }.into());
+    };
     let status = if run.pending { RunStatus::Pending } else { RunStatus::Running };
     db.prepare_cached(
         "INSERT INTO runs (id, agent, revision, status, created_at, updated_at, entries, fuel,
-                           head, lease_epoch, lease_until)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, 0, ?6, ?7, ?8)",
+                           head, lease_epoch, lease_until, parent, parent_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
         run.id,
@@ -265,16 +288,17 @@ pub(super) fn insert(db: &Connection, run: &NewRun, stored: &Stored) -> Result<i
         run.revision.as_bytes(),
         status.as_str(),
         run.created_at,
-        first.hash.as_bytes(),
+        newest.at.max(run.created_at),
+        entries.len(),
+        newest.fuel,
+        last.entry.hash.as_bytes(),
         FIRST_EPOCH,
         run.lease_until,
+        parent.map(|parent| &parent.run),
+        parent.map(|parent| parent.at),
     ])?;
     let key = db.last_insert_rowid();
-    let Body { bytes, coding, parts } = Body::of(stored);
-    db.prepare_cached(
-        "INSERT INTO entries (run, seq, hash, body, coding, parts) VALUES (?1, 0, ?2, ?3, ?4, ?5)",
-    )?
-    .execute(params![key, first.hash.as_bytes(), bytes, coding, parts])?;
+    entries::insert(db, key, entries)?;
     Ok(key)
 }
 
@@ -288,13 +312,6 @@ pub(super) struct Taken {
     pub(super) is_untouched: bool,
     /// Somebody wants it cancelled.
     pub(super) cancel: bool,
-}
-
-impl Taken {
-    pub(super) fn created(key: i64) -> Self {
-        let epoch = FIRST_EPOCH;
-        Self { key, epoch, idle_since: None, is_untouched: true, cancel: false }
-    }
 }
 
 fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<Taken, Failure> {

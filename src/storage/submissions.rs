@@ -1,10 +1,13 @@
 //! Runs that clients ask for: they wait for their turn, and a request that is sent
 //! twice makes one run.
 
+use std::slice;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::{Failure, StorageError};
-use super::{NewRun, Parent, Storage, forks, runs};
+use super::runs::{self, Newest};
+use super::{NewRun, Parent, Storage};
 use crate::journal::{Micros, Stored};
 use crate::revision::Digest;
 
@@ -44,7 +47,9 @@ impl Storage {
     ) -> Result<Submitted, StorageError> {
         let first = first.into();
         self.write(move |db| {
-            once(db, run.created_at, submission, || runs::insert(db, &run, &first))
+            let newest = Newest { fuel: 0, at: run.created_at };
+            let enter = || runs::insert(db, &run, None, slice::from_ref(&first), newest);
+            once(db, run.created_at, submission.as_ref(), enter)
         })
         .await
     }
@@ -59,8 +64,9 @@ impl Storage {
         submission: Option<Submission>,
     ) -> Result<Submitted, StorageError> {
         self.write(move |db| {
-            let enter = || forks::create(db, &run, &parent, &entries, fuel);
-            once(db, run.created_at, submission, enter)
+            let newest = Newest { fuel, at: run.created_at };
+            let enter = || runs::insert(db, &run, Some(&parent), &entries, newest);
+            once(db, run.created_at, submission.as_ref(), enter)
         })
         .await
     }
@@ -75,7 +81,7 @@ impl Storage {
 fn once(
     db: &Connection,
     now: Micros,
-    submission: Option<Submission>,
+    submission: Option<&Submission>,
     enter: impl FnOnce() -> Result<i64, Failure>,
 ) -> Result<Submitted, Failure> {
     let Some(submission) = submission else {
@@ -83,11 +89,11 @@ fn once(
         return Ok(Submitted::New);
     };
     forget(db, now)?;
-    if let Some(known) = find(db, &submission)? {
+    if let Some(known) = find(db, submission)? {
         return Ok(known);
     }
     let key = enter()?;
-    let Submission { owner, name, digest } = &submission;
+    let Submission { owner, name, digest } = submission;
     db.prepare_cached(
         "INSERT INTO submissions (owner, name, digest, run, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5)",

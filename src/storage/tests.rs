@@ -135,6 +135,92 @@ async fn a_job_that_fails_fails_alone() {
     assert_eq!(seqs(&storage, "good"), [0, 1]);
 }
 
+/// Keeps the writer busy until the answer is dropped: what is asked of it meanwhile is
+/// one commit.
+fn hold(storage: &Storage) -> mpsc::Sender<()> {
+    let (release, released) = mpsc::channel::<()>();
+    let (begins, begun) = mpsc::channel();
+    let work = move |_: &Connection| {
+        begins.send(()).unwrap();
+        // It is never sent anything.
+        let _ = released.recv();
+        Ok(())
+    };
+    storage.0.add(work, drop).unwrap();
+    begun.recv().unwrap();
+    release
+}
+
+#[tokio::test]
+async fn a_job_that_fails_half_way_takes_nothing_of_the_others_along() {
+    let place = place();
+    let storage = open(&place);
+    let good = create(&storage, "good").await;
+    let before = storage.commits();
+    let held = hold(&storage);
+    let half_way = storage.write(|db| {
+        let newest = runs::Newest::default();
+        runs::insert(db, &run("half"), None, &[entry(0).into()], newest)?;
+        Err::<(), _>(StorageError::UnknownRun { run: "on purpose".into() }.into())
+    });
+    let new = storage.begin_run(run("new"), None, None);
+    new.push(entry(0), 0, 100);
+    good.push(entry(1), 1, 100);
+    let (first, failed, second, third, ()) =
+        tokio::join!(new.commit(), half_way, new.renew_lease(7_000), good.commit(), async {
+            drop(held);
+        });
+    assert_eq!(failed, Err(StorageError::UnknownRun { run: "on purpose".into() }));
+    assert_eq!((first, second, third), (Ok(()), Ok(()), Ok(())));
+    assert_eq!((seqs(&storage, "new"), seqs(&storage, "good")), (vec![0], vec![0, 1]));
+    assert_eq!(storage.run("new").unwrap().lease_until, 7_000);
+    assert_eq!(storage.run("good").unwrap().lease_until, 1_000);
+    assert!(matches!(storage.run("half"), Err(StorageError::UnknownRun { .. })));
+    assert_eq!(storage.commits().commits, before.commits + 2, "the held one and this");
+}
+
+#[tokio::test]
+async fn a_new_run_is_created_with_what_it_writes_first() {
+    let place = place();
+    let storage = open(&place);
+    let held = hold(&storage);
+    let (sender, mut follower) = follower();
+    let (before, new) = (storage.commits(), storage.begin_run(run("a"), None, Some(sender)));
+    (0..3).for_each(|seq| new.push(entry(seq), seq, 100 + seq));
+    assert!(follower.try_recv().is_err() && new.pending_bytes() > 0, "nothing is durable yet");
+    let (ended, ()) = tokio::join!(new.finish(Ending::Done, 9, 200), async { drop(held) });
+    ended.unwrap();
+    let seen: Vec<u64> = (0..3).map(|_| follower.try_recv().unwrap().seq).collect();
+    assert_eq!((seen, seqs(&storage, "a")), (vec![0, 1, 2], vec![0, 1, 2]));
+    let row = storage.run("a").unwrap();
+    assert_eq!((row.status, row.entries, row.head), (RunStatus::Done, 3, entry(2).hash));
+    assert_eq!((row.fuel, row.updated_at, row.lease_until), (9, 200, 0));
+    let after = storage.commits();
+    assert_eq!(after.jobs, before.jobs + 2, "the held one, and one for all of the run");
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_created_hears_of_it() {
+    let place = place();
+    let storage = open(&place);
+    let owner = create(&storage, "a").await;
+    let (sender, mut follower) = follower();
+    let second = storage.begin_run(run("a"), None, Some(sender));
+    second.push(entry(0), 0, 100);
+    second.push(entry(1), 1, 100);
+    let error = second.commit().await.unwrap_err();
+    assert!(matches!(error, StorageError::Database { .. }), "the id is taken: {error}");
+    assert_eq!(second.renew_lease(9_999).await, Err(error.clone()));
+    assert_eq!(second.finish(Ending::Done, 1, 100).await, Err(error));
+    assert!(follower.recv().await.is_none(), "nothing was shown");
+
+    let nothing = storage.begin_run(run("b"), None, None).commit().await;
+    assert!(matches!(nothing, Err(StorageError::NotDense { .. })), "it has no first entry");
+    owner.push(entry(1), 1, 100);
+    owner.finish(Ending::Done, 1, 100).await.unwrap();
+    assert_eq!((seqs(&storage, "a"), storage.run("b").is_err()), (vec![0, 1], true));
+}
+
 #[tokio::test]
 async fn whoever_lost_the_lease_cannot_write_from_any_process() {
     let place = place();

@@ -7,6 +7,7 @@ mod client;
 mod command_line;
 mod crash;
 mod determinism;
+mod durability;
 mod endings;
 mod first;
 mod fork;

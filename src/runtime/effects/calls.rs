@@ -39,7 +39,6 @@ impl Effects {
         }
         if waiting.missing() > 0 {
             waiting = self.make(fuel, calls, waiting).await?;
-            self.commit().await?;
         }
         let (answers, usages) = waiting.into_answers();
         self.collect_sources(&answers);
@@ -172,6 +171,11 @@ impl Effects {
     }
 
     /// Takes the first step of each call that has no answer.
+    ///
+    /// Before a call that may change something, the run is durable up to here: what the
+    /// call follows from cannot turn out otherwise after a crash, and that it was made is
+    /// known. A call that only reads can be made again, or not, and nobody is the wiser;
+    /// but not on the strength of what another has done, unless that is durable.
     async fn first_steps(&mut self, under_way: &mut UnderWay) -> Result<(), Stopped> {
         let mut must_be_known = false;
         for index in 0..under_way.calls.len() {
@@ -180,9 +184,11 @@ impl Effects {
             let request = &under_way.calls[index];
             let were_on_record = under_way.waiting.were_on_record;
             let next = self.next_step(&under_way.tools, request, pending, were_on_record);
-            // Whether a call was made must be known after a crash, unless making it
-            // again does no harm.
-            must_be_known |= !self.may_repeat(&request.name) || matches!(next, Next::Ask(_));
+            must_be_known |= match &next {
+                Next::Answer(_) => false,
+                Next::Call(request) => self.owes_commit || !self.only_reads(&request.name),
+                Next::Wait(_) | Next::Ask(_) => true,
+            };
             match next {
                 Next::Answer(answer) => under_way.answer(call, answer),
                 Next::Call(request) => under_way.call(self.call_of(call, &request)),
@@ -235,6 +241,7 @@ impl Effects {
                 Ok(Step::Called(call, Called { answer, usage, attempts })) => {
                     let answered = ToolAnswered { call, answer, usage, attempts };
                     self.put(fuel, Body::ToolAnswered(answered.clone()))?;
+                    self.owes_commit |= !self.only_reads(&under_way.request(call).name);
                     under_way.waiting.set(answered);
                     self.relieve().await?;
                 }
@@ -317,6 +324,12 @@ impl Effects {
     fn may_repeat(&self, name: &str) -> bool {
         let tool = self.started.tools.iter().find(|tool| tool.name == name);
         tool.is_none_or(|tool| tool.read_only || tool.idempotent)
+    }
+
+    /// Whether calling the tool changes nothing. What is not granted is not reached.
+    fn only_reads(&self, name: &str) -> bool {
+        let tool = self.started.tools.iter().find(|tool| tool.name == name);
+        tool.is_none_or(|tool| tool.read_only)
     }
 
     /// What a run may call is settled when it starts: a tool that was granted or

@@ -71,6 +71,8 @@ pub struct Effects {
     next_span: u64,
     open_spans: BTreeSet<u64>,
     next_call: u64,
+    /// A tool that does more than read has answered, and that is not durable yet.
+    owes_commit: bool,
     /// Questions to people that are open, and since when there are any.
     open_questions: u64,
     held_since: Micros,
@@ -106,6 +108,7 @@ impl Effects {
             next_span: 0,
             open_spans: BTreeSet::new(),
             next_call: 0,
+            owes_commit: false,
             open_questions: 0,
             held_since: 0,
             sources: Vec::new(),
@@ -187,6 +190,7 @@ impl Effects {
 
     async fn commit(&mut self) -> Result<(), Stopped> {
         let result = self.tape.commit().await;
+        self.owes_commit = false;
         self.halt(result)
     }
 
