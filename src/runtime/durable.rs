@@ -67,6 +67,19 @@ impl DurableRun {
         Ok(Self::hold(appender, plan.entries.clone()))
     }
 
+    /// As [`DurableRun::create`], unless the same request has entered a run before.
+    pub async fn start(
+        storage: &Storage,
+        run: &NewRun,
+        submission: Option<Submission>,
+        follower: Option<Follower>,
+    ) -> Result<Submitted<Self>, StorageError> {
+        let row = row(run, lease_from(run.at), false);
+        let first = Packer::default().pack(run.first.clone());
+        let started = storage.start_run(row, first, submission, follower).await?;
+        Ok(started.map(|appender| Self::hold(appender, vec![run.first.clone()])))
+    }
+
     /// Enters a run that waits until somebody resumes it, unless the same request has
     /// entered one before.
     pub async fn submit(

@@ -36,7 +36,16 @@ pub struct Queue {
     loaded: usize,
     held: usize,
     waiting: usize,
-    closed: bool,
+    doors: Doors,
+}
+
+/// Whether runs get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doors {
+    /// They can get in line, and are let through later.
+    NotYet,
+    Open,
+    Closed,
 }
 
 #[derive(Default)]
@@ -83,7 +92,7 @@ impl Queue {
             loaded: 0,
             held: 0,
             waiting: 0,
-            closed: false,
+            doors: Doors::NotYet,
         }
     }
 
@@ -99,11 +108,33 @@ impl Queue {
         self.lines.iter().map(count).collect()
     }
 
+    /// From here on a run can have its turn at once.
+    pub fn open(&mut self) {
+        self.doors = Doors::Open;
+    }
+
+    /// Gives a new run its turn at once, if there is a place for it and nobody who waits
+    /// could take that. Answers whether there was.
+    pub fn begin(&mut self, run: &str, agent: &str) -> bool {
+        let Places { loaded, per_agent, held } = self.places;
+        let is_free = self.loaded < loaded
+            && self.held < held
+            && self.lines.get(agent).is_none_or(|line| line.loaded < per_agent);
+        if self.doors != Doors::Open || !is_free || !self.turns.is_empty() {
+            return false;
+        }
+        self.line(agent).loaded += 1;
+        self.loaded += 1;
+        self.held += 1;
+        self.known.insert(run.to_owned(), Phase::Held);
+        true
+    }
+
     /// Puts a run at the end of its agent's line, unless it is known. Answers whether it
     /// was put there.
     pub fn add(&mut self, run: &str, agent: &str, now: Micros) -> bool {
         let too_early = self.failed.get(run).is_some_and(|(_, again)| *again > now);
-        if self.closed || too_early || self.known.contains_key(run) {
+        if self.doors == Doors::Closed || too_early || self.known.contains_key(run) {
             return false;
         }
         self.known.insert(run.to_owned(), Phase::Waiting);
@@ -116,7 +147,7 @@ impl Queue {
     /// A run that was unloaded wants to be loaded again: the receiver hears of its place.
     pub fn come_back(&mut self, agent: &str) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        if !self.closed {
+        if self.doors != Doors::Closed {
             self.line(agent).returning.push_back(sender);
             self.take_turns(agent);
         }
@@ -201,7 +232,7 @@ impl Queue {
 
     /// Nothing is put in a line any more, and nobody has a turn.
     pub fn close(&mut self) {
-        self.closed = true;
+        self.doors = Doors::Closed;
         self.turns.clear();
         self.lines.values_mut().for_each(|line| {
             line.returning.clear();
@@ -307,6 +338,38 @@ mod tests {
         assert!(queue.add("a1", "a", 1_000_000));
         assert_eq!(queue.failed("a1", 0), 2_000_000);
         assert_eq!((2..40).map(|_| queue.failed("a1", 0)).max(), Some(LAST_RETRY));
+    }
+
+    #[test]
+    fn a_new_run_begins_at_once_where_nobody_waits_for_the_place() {
+        let mut queue = queue(3, 2, 9);
+        assert!(!queue.begin("a0", "a"), "nobody has a turn yet");
+        queue.open();
+        assert!(queue.begin("a1", "a"));
+        assert!(queue.begin("a2", "a"));
+        assert!(!queue.begin("a3", "a"), "all places of the agent are taken");
+        add(&mut queue, &[("a3", "a")]);
+        assert!(!queue.begin("b1", "b"), "somebody may be next");
+        assert_eq!(started(&mut queue), [""; 0]);
+        assert!(queue.begin("b1", "b"), "whoever waits has to wait for his own agent");
+        assert!(!queue.begin("c1", "c"), "all places are taken");
+        assert_eq!(queue.counts(), Counts { waiting: 1, loaded: 3, held: 3, failed: 0 });
+        queue.unload("a");
+        queue.leave("a1");
+        assert!(!queue.begin("a4", "a"), "a3 was there before");
+        assert_eq!(started(&mut queue), ["a3"]);
+        queue.close();
+        queue.unload("b");
+        assert!(!queue.begin("b2", "b"));
+    }
+
+    #[test]
+    fn a_new_run_waits_where_the_process_holds_all_that_it_may() {
+        let mut queue = queue(2, 2, 1);
+        queue.open();
+        assert!(queue.begin("a1", "a"));
+        queue.unload("a");
+        assert!(!queue.begin("a2", "a"));
     }
 
     #[test]

@@ -105,6 +105,7 @@ impl Service {
     pub async fn start(&self) -> Result<Vec<JoinHandle<()>>, super::ServiceError> {
         self.0.watchers.start(&self.0.storage).await?;
         self.take_due().await?;
+        self.0.scheduler.queue().open();
         let (starting, looking) = (self.clone(), self.clone());
         Ok(vec![
             tokio::spawn(async move { starting.give_turns().await }),
@@ -140,6 +141,12 @@ impl Service {
     /// Watches a run, whoever executes it.
     pub fn subscribe(&self, run: &str) -> Subscription {
         self.0.scheduler.hub.subscribe(run)
+    }
+
+    /// The turn of a new run, if it can have one at once.
+    pub(super) fn turn_at_once(&self, run: &str, agent: &str) -> Option<Turn> {
+        let has_place = self.0.scheduler.queue().begin(run, agent);
+        has_place.then(|| Turn::new(self.clone(), run.to_owned(), agent.to_owned()))
     }
 
     pub fn counts(&self) -> Counts {

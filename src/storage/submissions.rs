@@ -4,7 +4,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::{Failure, StorageError};
-use super::{NewRun, Parent, Storage, forks, runs};
+use super::runs::Taken;
+use super::{Appender, Follower, NewRun, Parent, Storage, forks, runs};
 use crate::journal::{Micros, Stored};
 use crate::revision::Digest;
 
@@ -26,15 +27,47 @@ pub struct Submission {
 
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Submitted {
-    New,
+pub enum Submitted<T = ()> {
+    New(T),
     /// The same request made this run.
     Known(String),
     /// Another request had that name.
     Other,
 }
 
+impl<T> Submitted<T> {
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Submitted<U> {
+        match self {
+            Self::New(new) => Submitted::New(make(new)),
+            Self::Known(run) => Submitted::Known(run),
+            Self::Other => Submitted::Other,
+        }
+    }
+}
+
 impl Storage {
+    /// As [`Storage::create_run`], unless the same request has entered a run before.
+    pub async fn start_run(
+        &self,
+        run: NewRun,
+        first: impl Into<Stored>,
+        submission: Option<Submission>,
+        follower: Option<Follower>,
+    ) -> Result<Submitted<Appender>, StorageError> {
+        let first = first.into();
+        let (id, entry) = (run.id.clone(), first.entry.clone());
+        let enter = move |db: &Connection| {
+            once(db, run.created_at, submission, || runs::insert(db, &run, &first))
+        };
+        let submitted = self.write(enter).await?;
+        Ok(submitted.map(|key| {
+            if let Some(follower) = &follower {
+                follower(&entry);
+            }
+            Appender::new(self.clone(), Taken::created(key), id, follower)
+        }))
+    }
+
     /// Enters a run that waits for its turn. Durable when it returns.
     pub async fn submit_run(
         &self,
@@ -44,7 +77,8 @@ impl Storage {
     ) -> Result<Submitted, StorageError> {
         let first = first.into();
         self.write(move |db| {
-            once(db, run.created_at, submission, || runs::insert(db, &run, &first))
+            let enter = || runs::insert(db, &run, &first);
+            Ok(once(db, run.created_at, submission, enter)?.map(drop))
         })
         .await
     }
@@ -60,7 +94,7 @@ impl Storage {
     ) -> Result<Submitted, StorageError> {
         self.write(move |db| {
             let enter = || forks::create(db, &run, &parent, &entries, fuel);
-            once(db, run.created_at, submission, enter)
+            Ok(once(db, run.created_at, submission, enter)?.map(drop))
         })
         .await
     }
@@ -77,11 +111,8 @@ fn once(
     now: Micros,
     submission: Option<Submission>,
     enter: impl FnOnce() -> Result<i64, Failure>,
-) -> Result<Submitted, Failure> {
-    let Some(submission) = submission else {
-        enter()?;
-        return Ok(Submitted::New);
-    };
+) -> Result<Submitted<i64>, Failure> {
+    let Some(submission) = submission else { return Ok(Submitted::New(enter()?)) };
     forget(db, now)?;
     if let Some(known) = find(db, &submission)? {
         return Ok(known);
@@ -93,10 +124,10 @@ fn once(
          VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(params![owner, name, digest.as_bytes(), key, now])?;
-    Ok(Submitted::New)
+    Ok(Submitted::New(key))
 }
 
-fn find(db: &Connection, submission: &Submission) -> Result<Option<Submitted>, Failure> {
+fn find<T>(db: &Connection, submission: &Submission) -> Result<Option<Submitted<T>>, Failure> {
     let known = db
         .prepare_cached(
             "SELECT submissions.digest, runs.id FROM submissions
