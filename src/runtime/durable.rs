@@ -172,7 +172,7 @@ impl DurableRun {
     ) -> Result<Ran, Fault> {
         loop {
             match self.advance(executor, prepared, tools.clone(), control.clone()).await? {
-                Progress::Ended(ran) => return Ok(ran),
+                Progress::Ended(ran) => return Ok(*ran),
                 Progress::Unloaded(unloaded) => self.settle(unloaded).await?,
             }
         }

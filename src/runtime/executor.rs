@@ -54,7 +54,7 @@ pub struct Ran {
 
 /// How far an execution came.
 pub enum Progress {
-    Ended(Ran),
+    Ended(Box<Ran>),
     Unloaded(Unloaded),
 }
 
@@ -118,7 +118,7 @@ impl Executor {
         control: Control,
     ) -> Result<Ran, Fault> {
         match self.advance(prepared, journal, tools, control).await? {
-            Progress::Ended(ran) => Ok(ran),
+            Progress::Ended(ran) => Ok(*ran),
             Progress::Unloaded(unloaded) => {
                 unloaded.settle().await?;
                 Err(Fault::Journal(Halt::Left))
@@ -218,7 +218,7 @@ impl Executor {
             model_cost_micros: counts.model_cost_micros,
         };
         let ended = Ended { outcome, used, interrupted_at };
-        Ok(Progress::Ended(close(effects, ended, finished.fuel).await?))
+        Ok(Progress::Ended(Box::new(close(effects, ended, finished.fuel).await?)))
     }
 }
 

@@ -109,7 +109,7 @@ impl Service {
         loop {
             let (tools, control) = (tools.clone(), control.clone());
             match run.advance(&self.0.executor, &prepared, tools, control).await? {
-                Progress::Ended(ran) => return Ok(Finished { row, started, ran }),
+                Progress::Ended(ran) => return Ok(Finished { row, started, ran: *ran }),
                 Progress::Unloaded(unloaded) => {
                     turn.unload();
                     run.settle(unloaded).await?;
@@ -170,7 +170,7 @@ impl Service {
         let metrics = self.0.metrics.clone();
         self.0
             .catalogue
-            .for_revision(revision, limits, self.0.config.policy.clone())
+            .for_revision(revision, limits, Arc::clone(&self.0.policy))
             .with_approver(Arc::new(Stored(self.0.storage.clone())))
             .with_observer(Arc::new(move |tool, answer, took| metrics.called(tool, answer, took)))
     }

@@ -166,4 +166,37 @@ mod tests {
         hub.release("r");
         assert!(hub.lock().is_empty());
     }
+    #[tokio::test]
+    async fn whoever_watches_hears_of_the_end_and_for_nobody_else_is_it_told() {
+        let view = || {
+            let view = serde_json::json!({
+                "id": "r", "agentId": "a", "revisionId": "", "input": null, "status": "done",
+                "createdAt": "", "updatedAt": "", "fuel": 0, "entries": 7,
+            });
+            serde_json::from_value(view).unwrap()
+        };
+        let hub = Hub::default();
+        let mut elsewhere = hub.subscribe("r");
+        assert!(elsewhere.ended().await.is_none());
+        drop(elsewhere);
+
+        let _follower = hub.follow("r");
+        hub.ended("r", || panic!("nobody watches"));
+        hub.release("r");
+
+        let mut watching = hub.subscribe("r");
+        let _follower = hub.follow("r");
+        let (ended, ()) = tokio::join!(watching.ended(), async { hub.ended("r", view) });
+        hub.release("r");
+        assert_eq!(ended.as_deref(), Some(&view()));
+        assert_eq!(watching.ended().await.as_deref(), Some(&view()), "it stays so");
+        drop(watching);
+
+        let mut watching = hub.subscribe("r");
+        let _follower = hub.follow("r");
+        let (left, ()) = tokio::join!(watching.ended(), async { hub.release("r") });
+        assert!(left.is_none(), "it is somebody else's now");
+        drop(watching);
+        assert!(hub.lock().is_empty());
+    }
 }

@@ -120,7 +120,7 @@ impl Queue {
         let is_free = self.loaded < loaded
             && self.held < held
             && self.lines.get(agent).is_none_or(|line| line.loaded < per_agent);
-        if self.doors != Doors::Open || !is_free || !self.turns.is_empty() {
+        if self.doors != Doors::Open || !is_free || self.has_turns() {
             return false;
         }
         self.line(agent).loaded += 1;
@@ -128,6 +128,11 @@ impl Queue {
         self.held += 1;
         self.known.insert(run.to_owned(), Phase::Held);
         true
+    }
+
+    /// Whether anybody waits who may be next.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
     }
 
     /// Puts a run at the end of its agent's line, unless it is known. Answers whether it

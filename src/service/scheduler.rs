@@ -69,9 +69,7 @@ impl Scheduler {
 
     /// A run that is durable and can be executed.
     pub fn add(&self, run: &str, agent: &str) {
-        if self.queue().add(run, agent, runtime::now()) {
-            self.turn.notify_one();
-        }
+        self.change(|queue| queue.add(run, agent, runtime::now()));
     }
 
     /// Something has happened to a run that nobody has: it may be due.
@@ -88,6 +86,18 @@ impl Scheduler {
 
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Changes the queue; then turns are given, if there is anybody to give one to.
+    fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.queue();
+        let answer = change(&mut queue);
+        let has_turns = queue.has_turns();
+        drop(queue);
+        if has_turns {
+            self.turn.notify_one();
+        }
+        answer
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -197,12 +207,11 @@ impl Service {
         let storage = self.0.storage.clone();
         let due = blocking(move || Ok(storage.due_runs(runtime::now())?)).await?;
         let now = runtime::now();
-        let mut queue = self.0.scheduler.queue();
-        let added = due.iter().filter(|run| queue.add(&run.id, &run.agent, now)).count();
-        drop(queue);
-        if added > 0 {
-            self.0.scheduler.turn.notify_one();
-        }
+        self.0.scheduler.change(|queue| {
+            for run in due {
+                queue.add(&run.id, &run.agent, now);
+            }
+        });
         Ok(())
     }
 }
@@ -220,15 +229,13 @@ impl Turn {
     /// Gives back the place of the guest, which is not loaded any more.
     pub fn unload(&mut self) {
         if std::mem::replace(&mut self.is_loaded, false) {
-            self.scheduler().queue().unload(&self.agent);
-            self.scheduler().turn.notify_one();
+            self.scheduler().change(|queue| queue.unload(&self.agent));
         }
     }
 
     /// Waits for a place for the guest. `false` if there will not be one.
     pub async fn load(&mut self) -> bool {
-        let place = self.scheduler().queue().come_back(&self.agent);
-        self.scheduler().turn.notify_one();
+        let place = self.scheduler().change(|queue| queue.come_back(&self.agent));
         self.is_loaded = Place { turn: self, place: Some(place) }.wait().await;
         self.is_loaded
     }
@@ -252,9 +259,8 @@ impl Drop for Turn {
         self.unload();
         let scheduler = self.scheduler();
         scheduler.held().remove(&self.run);
-        scheduler.queue().leave(&self.run);
+        scheduler.change(|queue| queue.leave(&self.run));
         scheduler.hub.release(&self.run);
-        scheduler.turn.notify_one();
         scheduler.left.notify_one();
         if self.is_parked {
             // It may be due again already, or soon.
@@ -283,7 +289,7 @@ impl Drop for Place<'_> {
         let Some(mut place) = self.place.take() else { return };
         place.close();
         if place.try_recv().is_ok() {
-            self.turn.scheduler().queue().unload(&self.turn.agent);
+            self.turn.scheduler().change(|queue| queue.unload(&self.turn.agent));
         }
     }
 }

@@ -55,7 +55,8 @@ async fn a_request_sent_many_times_at_once_makes_one_run_and_all_hear_its_end() 
     assert!(metrics.contains("reenact_runs{state=\"loaded\"} 0"), "{metrics}");
 }
 
-#[tokio::test]
+// Several threads: the counter answers while a server is waited for.
+#[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_run_of_another_process_is_told_too() {
     let counter = killed::Counter { takes: Duration::from_millis(1_500), ..Default::default() };
     let home = killed::home(&counter.serve().await);
