@@ -17,6 +17,11 @@ use crate::runtime::{self, Canceller};
 /// How soon it is noticed that another process has left a run, or decided something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a new run waits for its turn before it is entered as one that waits. That is
+/// another commit, and reading it again, so short runs should not come to that when many
+/// are asked for at once; and whoever asks should not notice.
+const SOON: Duration = Duration::from_millis(50);
+
 /// How long a stop waits for runs that do not let go, beyond their time of grace.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -153,10 +158,11 @@ impl Service {
         self.0.scheduler.hub.subscribe(run)
     }
 
-    /// The turn of a new run, if it can have one at once.
-    pub(super) fn turn_at_once(&self, run: &str, agent: &str) -> Option<Turn> {
-        let has_place = self.0.scheduler.queue().begin(run, agent);
-        has_place.then(|| Turn::new(self.clone(), run.to_owned(), agent.to_owned()))
+    /// A run that is not entered yet gets in line.
+    pub(super) fn arrive(&self, run: &str, agent: &str) -> Arrival {
+        let place = self.0.scheduler.change(|queue| queue.come(run, agent));
+        let (run, agent) = (run.to_owned(), agent.to_owned());
+        Arrival { service: self.clone(), run, agent, place: Some(place) }
     }
 
     pub fn counts(&self) -> Counts {
@@ -169,10 +175,9 @@ impl Service {
             let next = scheduler.queue().next();
             match next {
                 Some(Next::Start { run, agent }) => {
-                    let turn = Turn::new(self.clone(), run, agent);
-                    let service = self.clone();
-                    tokio::spawn(async move { service.take_turn(turn).await });
+                    self.give(Turn::new(self.clone(), run, agent));
                 }
+                Some(Next::Enter) => {}
                 Some(Next::Return { agent, place }) => {
                     if place.send(()).is_err() {
                         // Nobody wants it any more.
@@ -182,6 +187,12 @@ impl Service {
                 None => scheduler.turn.notified().await,
             }
         }
+    }
+
+    /// Has a run executed that waits.
+    fn give(&self, turn: Turn) {
+        let service = self.clone();
+        tokio::spawn(async move { service.take_turn(turn).await });
     }
 
     async fn look_for_due(&self) {
@@ -265,6 +276,61 @@ impl Drop for Turn {
         if self.is_parked {
             // It may be due again already, or soon.
             scheduler.look();
+        }
+    }
+}
+
+/// A run in line that is not entered yet. It gives up its place, or gives it back, when
+/// it is dropped.
+pub(super) struct Arrival {
+    service: Service,
+    run: String,
+    agent: String,
+    place: Option<oneshot::Receiver<()>>,
+}
+
+impl Arrival {
+    /// The run's turn, if it comes soon.
+    pub async fn turn(&mut self) -> Option<Turn> {
+        let given = tokio::time::timeout(SOON, self.place.as_mut()?).await;
+        given.is_ok_and(|given| given.is_ok()).then(|| self.take())
+    }
+
+    /// The run is entered by now, and waits as others do, or has just got its turn.
+    pub fn entered(mut self) {
+        if self.scheduler().change(|queue| queue.entered(&self.run, &self.agent)) {
+            self.place = None;
+        } else if let Some(turn) = self.given() {
+            self.service.give(turn);
+        } else {
+            // It did not get in line, because the service has not started or stops.
+            self.place = None;
+            self.scheduler().add(&self.run, &self.agent);
+        }
+    }
+
+    fn scheduler(&self) -> &Scheduler {
+        &self.service.0.scheduler
+    }
+
+    fn given(&mut self) -> Option<Turn> {
+        let is_given = self.place.as_mut()?.try_recv().is_ok();
+        is_given.then(|| self.take())
+    }
+
+    fn take(&mut self) -> Turn {
+        self.place = None;
+        Turn::new(self.service.clone(), self.run.clone(), self.agent.clone())
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        let Some(place) = &mut self.place else { return };
+        place.close();
+        if self.given().is_none() {
+            self.place = None;
+            self.scheduler().change(|queue| queue.withdraw(&self.run, &self.agent));
         }
     }
 }

@@ -5,7 +5,6 @@ use tokio::sync::oneshot;
 use super::execute::New;
 use super::scheduler::Turn;
 use super::{Service, ServiceError, Subscription, blocking};
-use crate::journal::Started;
 use crate::json::Json;
 use crate::revision::Limits;
 use crate::runtime::{DurableRun, ForkWish, NewRun};
@@ -63,11 +62,14 @@ impl Service {
         let plan = NewRun::plan(&prepared, &ask.input, limits, &tools)?;
         let watching = self.subscribe(&plan.started.run);
         let submission = ask.submission.clone();
-        let submitted = match self.turn_at_once(&plan.started.run, &plan.started.agent) {
+        let mut arrival = self.arrive(&plan.started.run, &plan.started.agent);
+        let submitted = match arrival.turn().await {
             Some(turn) => self.enter(turn, New { plan, prepared, tools, submission }).await?,
             None => {
                 let submitted = DurableRun::submit(&self.0.storage, &plan, submission).await?;
-                self.waits(&submitted, &plan.started);
+                if submitted == storage::Submitted::New(()) {
+                    arrival.entered();
+                }
                 submitted
             }
         };
@@ -106,7 +108,9 @@ impl Service {
         let watching = self.subscribe(&plan.started.run);
         let submission = ask.submission.clone();
         let submitted = DurableRun::submit_fork(&self.0.storage, &plan, submission).await?;
-        self.waits(&submitted, &plan.started);
+        if submitted == storage::Submitted::New(()) {
+            self.0.scheduler.add(&plan.started.run, &plan.started.agent);
+        }
         self.submitted(submitted, watching, ask.submission.as_ref())
     }
 
@@ -122,13 +126,6 @@ impl Service {
         match self.counts().waiting >= limit {
             true => Err(ServiceError::Full { limit }),
             false => Ok(None),
-        }
-    }
-
-    /// A run that was entered waits for its turn from here on.
-    fn waits(&self, submitted: &storage::Submitted, started: &Started) {
-        if *submitted == storage::Submitted::New(()) {
-            self.0.scheduler.add(&started.run, &started.agent);
         }
     }
 
