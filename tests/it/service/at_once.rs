@@ -8,6 +8,8 @@ use reenact::runtime::{DurableRun, NewRun};
 use reenact::storage::{Storage, Submission, Submitted};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::{Answer, Server, answer, configured, home, killed};
 use crate::support::{Lab, guest};
@@ -96,10 +98,11 @@ async fn a_run_can_be_cancelled_as_soon_as_it_is_known() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-/// Runs that have just been entered are given back with all others.
+/// Runs that have just been entered are given back with all others, and those that are
+/// still in line are entered all the same.
 #[tokio::test]
 async fn a_server_that_stops_while_runs_are_entered_keeps_no_lease() {
-    let home = home();
+    let home = configured("[server]\nparallel = 20\n");
     let server = Server::on(&home);
     let body = json!({ "input": { "do": "loop" } });
     let starts = (0..40).map(|_| {
@@ -122,6 +125,34 @@ async fn a_server_that_stops_while_runs_are_entered_keeps_no_lease() {
     };
     assert!(count("true") >= acknowledged.max(1), "{acknowledged}");
     assert_eq!(count("lease_until > 0 OR status NOT IN ('pending', 'running')"), 0);
+}
+
+#[tokio::test]
+async fn clients_that_go_away_take_no_place_with_them() {
+    let server = Server::keeping(configured("[server]\nparallel = 2\n"));
+    let address = server.url.trim_start_matches("http://");
+    let body = json!({ "input": { "do": "events", "n": 3 } }).to_string();
+    let request = format!(
+        "POST {WAITS} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for moment in 0..40 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(moment % 8)).await;
+    }
+    let last = server.post(WAITS, json!({ "input": { "do": "events", "n": 3 } })).await;
+    assert_eq!(last.json["status"], "done", "{last:#?}");
+    let listed = server.get("/v0.1/agents/hostile/runs?limit=100").await.json;
+    for run in listed["items"].as_array().unwrap() {
+        assert_eq!(server.ended(run["id"].as_str().unwrap()).await["status"], "done");
+    }
+    let metrics = server.get("/metrics").await.json;
+    let metrics = metrics.as_str().unwrap();
+    for state in ["queued", "loaded"] {
+        assert!(metrics.contains(&format!("reenact_runs{{state=\"{state}\"}} 0")), "{metrics}");
+    }
 }
 
 /// As if the process had died between the two: its lease has to run out first.
