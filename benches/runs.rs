@@ -353,7 +353,7 @@ impl Lab {
         let (plan, tools) = plan(prepared, input, &self.catalogue);
         let (_canceller, control) = Control::live(plan.at, plan.started.limits.deadline_ms);
         let memory = Memory::default();
-        let journal = Journal::open(vec![plan.first.clone()], Box::new(memory.clone()));
+        let journal = Journal::new(&plan, Box::new(memory.clone()));
         let run = self.executor.execute(prepared, journal, Some(tools), control);
         is_done(&self.runtime.block_on(run).unwrap());
         (plan.first, memory)

@@ -71,14 +71,33 @@ impl Chain {
         self.next_seq
     }
 
+    /// Time of the newest entry.
+    pub fn last_at(&self) -> Micros {
+        self.last_at
+    }
+
     /// Encodes `entry` and adds it to the chain.
     pub fn push(&mut self, entry: &Entry) -> Encoded {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes);
+        self.push_encoded(entry, bytes)
+    }
+
+    /// Adds `entry`, which `bytes` are the encoding of, to the chain.
+    pub fn push_encoded(&mut self, entry: &Entry, bytes: Vec<u8>) -> Encoded {
         debug_assert_eq!(entry.seq, self.next_seq);
-        let bytes = serde_json::to_vec(entry).expect("an entry serialises");
-        self.head = Digest::of_parts(&[self.head.as_bytes(), &bytes]);
+        let hash = Digest::of_parts(&[self.head.as_bytes(), &bytes]);
+        let encoded = Encoded { seq: entry.seq, bytes, hash };
+        self.pass(&encoded, entry.at);
+        encoded
+    }
+
+    /// Moves past the next link, of time `at`, which was verified before.
+    pub fn pass(&mut self, verified: &Encoded, at: Micros) {
+        debug_assert_eq!(verified.seq, self.next_seq);
+        self.head = verified.hash;
         self.next_seq += 1;
-        self.last_at = entry.at;
-        Encoded { seq: entry.seq, bytes, hash: self.head }
+        self.last_at = at;
     }
 
     /// Checks that `encoded` is the next link, and decodes it.
@@ -104,9 +123,7 @@ impl Chain {
         if entry.at < self.last_at {
             return Err(damage(format!("it is older than the one before: {}", entry.at)));
         }
-        self.head = hash;
-        self.next_seq += 1;
-        self.last_at = entry.at;
+        self.pass(encoded, entry.at);
         Ok(entry)
     }
 }

@@ -41,6 +41,14 @@ pub struct Entry {
     pub body: Body,
 }
 
+impl Entry {
+    /// Writes the entry's line, and nothing else, into `line`.
+    pub fn encode(&self, line: &mut Vec<u8>) {
+        line.clear();
+        serde_json::to_writer(line, self).expect("an entry serialises");
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {

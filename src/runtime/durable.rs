@@ -136,7 +136,7 @@ impl DurableRun {
     }
 
     /// How the run began.
-    pub fn started(&self) -> Result<Started, Fault> {
+    pub fn started(&self) -> Result<Arc<Started>, Fault> {
         Journal::closed(self.recorded[..1.min(self.recorded.len())].to_vec()).started()
     }
 

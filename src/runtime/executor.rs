@@ -29,6 +29,9 @@ pub struct Prepared {
     program: Program<Effects>,
     pub(super) input: Schema,
     pub(super) output: Option<Schema>,
+    /// As the guest is told them.
+    config: Arc<str>,
+    manifest: Arc<str>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +94,12 @@ impl Executor {
         Ok(Self { sandbox: Sandbox::new(cache)? })
     }
 
+    /// As [`Executor::new`], with room for so many guests that are loaded at once. More
+    /// can be, which takes longer.
+    pub fn with_slots(cache: Option<&Path>, slots: u32) -> Result<Self, LoadError> {
+        Ok(Self { sandbox: Sandbox::with_slots(cache, slots)? })
+    }
+
     /// An executor with a sandbox of the caller's making.
     pub fn with_sandbox(sandbox: Sandbox<Effects>) -> Self {
         Self { sandbox }
@@ -101,8 +110,18 @@ impl Executor {
         let manifest = &revision.manifest;
         let input = manifest.input_schema()?;
         let output = manifest.output_schema()?;
+        let config = serde_json::to_string(&manifest.config).expect("a JSON object serialises");
+        let told = serde_json::to_string(manifest).expect("a manifest serialises");
         let program = self.sandbox.load(&revision)?;
-        Ok(Prepared { cached: program.cached, program, input, output, revision })
+        Ok(Prepared {
+            cached: program.cached,
+            program,
+            input,
+            output,
+            config: config.into(),
+            manifest: told.into(),
+            revision,
+        })
     }
 
     /// Executes the run that `journal` holds the beginning of, to its end.
@@ -151,8 +170,8 @@ impl Executor {
         let format = started.format;
         let job_input = started.input.as_str().to_owned();
         let seed = seed_of(&started.seed);
-        let facts = facts(&started, revision);
-        let Journal { reel, withdrawn } = journal;
+        let facts = prepared.facts(&started);
+        let Journal { reel, withdrawn, .. } = journal;
         let is_closed = reel.recorder.is_none();
         let mut job_limits = limits;
         if reel.precision == Precision::Content {
@@ -273,14 +292,15 @@ async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fau
     Ok(Ran { ended, fuel, at, entries: tape.entries(), head: tape.head() })
 }
 
-fn facts(started: &Started, revision: &Revision) -> Facts {
-    let manifest = &revision.manifest;
-    Facts {
-        run: started.seen_as().to_owned(),
-        agent: started.agent.clone(),
-        revision: started.revision.to_string(),
-        config: serde_json::to_string(&manifest.config).expect("a JSON object serialises"),
-        manifest: serde_json::to_string(manifest).expect("a manifest serialises"),
+impl Prepared {
+    fn facts(&self, started: &Started) -> Facts {
+        Facts {
+            run: started.seen_as().to_owned(),
+            agent: started.agent.clone(),
+            revision: started.revision.to_string(),
+            config: Arc::clone(&self.config),
+            manifest: Arc::clone(&self.manifest),
+        }
     }
 }
 

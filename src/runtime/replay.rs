@@ -65,7 +65,7 @@ impl Executor {
         };
         let other_engine = match journal.precision() {
             Precision::Exact => None,
-            _ => journal.started().ok().map(|started| started.engine),
+            _ => journal.started().ok().map(|started| started.engine.clone()),
         };
         debug_assert!(other_engine.as_ref() != Some(&sandbox::fingerprint()));
         let verdict = match self.execute(prepared, journal, None, Control::none()).await {

@@ -1,6 +1,7 @@
 //! What the executor is given: a run's journal so far, and a new run's beginning.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::control::Interrupt;
 use super::effects::decide::Precision;
@@ -38,9 +39,20 @@ pub struct Journal {
     pub(super) reel: Reel,
     /// Tools that the record's run had and that the revision does not ask for.
     pub(super) withdrawn: BTreeSet<String>,
+    /// What the first entry says, if the record begins after it.
+    begun: Option<Arc<Started>>,
 }
 
 impl Journal {
+    /// The journal of a run that was just planned: it begins after the first entry,
+    /// which nobody has to be told again.
+    pub fn new(run: &NewRun, mut recorder: Box<dyn Recorder>) -> Self {
+        recorder.follow(std::slice::from_ref(&run.first));
+        let reel = Reel { chain: run.chain, ..Reel::of(Vec::new(), Some(recorder)) };
+        let reel = Reel { bytes: run.first.bytes.len() as u64, ..reel };
+        Self { reel, withdrawn: BTreeSet::new(), begun: Some(Arc::clone(&run.started)) }
+    }
+
     /// A record that may not grow, for a replay.
     pub fn closed(encoded: Vec<Encoded>) -> Self {
         let mut journal = Self::read(encoded, None);
@@ -85,19 +97,16 @@ impl Journal {
             let encoded = chain.push(&entry);
             (entry, encoded)
         });
-        let recorded = recorded.collect();
-        let transcript = Some(transcript);
-        let (damage, recorder, is_untouched) = (None, None, false);
-        let reel = Reel { recorded, damage, recorder, transcript, precision, is_untouched };
-        Self { reel, withdrawn }
+        let reel = Reel::of(recorded.collect(), None);
+        let reel = Reel { transcript: Some(transcript), precision, ..reel };
+        Self { reel, withdrawn, begun: None }
     }
 
     fn read(encoded: Vec<Encoded>, recorder: Option<Box<dyn Recorder>>) -> Self {
         let (entries, damage) = verify_prefix(&encoded);
         let recorded = entries.into_iter().zip(encoded).collect();
-        let (transcript, precision, is_untouched) = (None, Precision::Exact, false);
-        let reel = Reel { recorded, damage, recorder, transcript, precision, is_untouched };
-        Self { reel, withdrawn: BTreeSet::new() }
+        let reel = Reel { damage, ..Reel::of(recorded, recorder) };
+        Self { reel, withdrawn: BTreeSet::new(), begun: None }
     }
 
     /// How closely a replay of it compares.
@@ -106,7 +115,10 @@ impl Journal {
     }
 
     /// What the first entry says.
-    pub fn started(&self) -> Result<Started, Fault> {
+    pub fn started(&self) -> Result<Arc<Started>, Fault> {
+        if let Some(started) = &self.begun {
+            return Ok(Arc::clone(started));
+        }
         let Some((first, _)) = self.reel.recorded.first() else {
             return Err(match &self.reel.damage {
                 Some(damage) => Halt::from(damage.clone()).into(),
@@ -117,7 +129,7 @@ impl Journal {
             Body::Started(started) => {
                 let damage = |cause: InvalidLimit| Damage { index: 0, what: cause.to_string() };
                 started.limits.check().map_err(|cause| Halt::from(damage(cause)))?;
-                Ok((**started).clone())
+                Ok(Arc::new((**started).clone()))
             }
             _ => Err(Fault::NoStart),
         }
@@ -151,11 +163,13 @@ impl Prepared {
 /// A run that has not started yet.
 #[derive(Debug, Clone)]
 pub struct NewRun {
-    pub started: Started,
+    pub started: Arc<Started>,
     /// The journal's first entry.
     pub first: Encoded,
     /// Time of the first entry.
     pub at: Micros,
+    /// The chain after the first entry.
+    chain: Chain,
 }
 
 impl NewRun {
@@ -186,8 +200,10 @@ impl NewRun {
     /// The run that `started` describes, starting now.
     pub fn of(started: Started) -> Self {
         let at = system::now();
-        let body = Body::Started(Box::new(started.clone()));
-        let first = Chain::default().push(&Entry { seq: 0, at, fuel: 0, body });
-        Self { started, first, at }
+        let entry = Entry { seq: 0, at, fuel: 0, body: Body::Started(Box::new(started)) };
+        let mut chain = Chain::default();
+        let first = chain.push(&entry);
+        let Body::Started(started) = entry.body else { unreachable!("it was just made") };
+        Self { started: Arc::from(started), first, at, chain }
     }
 }

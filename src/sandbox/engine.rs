@@ -1,6 +1,9 @@
 //! The only engine configuration, and its fingerprint.
 
-use wasmtime::{Config, Engine, OptLevel, WasmFeatures};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    WasmFeatures,
+};
 
 use crate::journal::Fingerprint;
 
@@ -24,9 +27,58 @@ pub const YIELD_FUEL: u64 = 1_000_000;
 /// before they are checked.
 pub const HOSTCALL_BYTES: usize = 80 << 20;
 
+/// Elements of a table that a slot of the pool has room for: what a run's limit is
+/// by default. Runs with a higher one are not loaded there.
+pub const SLOT_TABLE: u64 = 100_000;
+
+/// Tables of a component in the pool. Toolchains make one, and one more for what
+/// links it.
+const SLOT_TABLES: u32 = 4;
+
+/// Core instances of a component in the pool: interpreters that are linked when
+/// they are loaded have about twenty.
+const SLOT_PARTS: u32 = 40;
+
+/// Bytes that describe an instance: its functions, globals and imports, of which
+/// interpreters have tens of thousands. They are allocated as needed.
+const SLOT_DESCRIPTION: usize = 16 << 20;
+
+/// Bytes of a slot's memory, and of its tables, that are wiped in place after use
+/// and not given back to the system. Small guests never touch more.
+const KEEP_RESIDENT: usize = 1 << 20;
+
+/// An engine that loads each guest into memory of its own.
+pub fn on_demand() -> wasmtime::Result<Engine> {
+    Engine::new(&config())
+}
+
+/// An engine with slots for so many guests, which are made ready once. What it
+/// compiles is the same code.
+pub fn pooled(guests: u32) -> wasmtime::Result<Engine> {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(guests)
+        .total_core_instances(guests.saturating_mul(SLOT_PARTS))
+        .total_memories(guests)
+        .total_tables(guests.saturating_mul(SLOT_TABLES))
+        .total_stacks(guests)
+        .max_core_instances_per_component(SLOT_PARTS)
+        .max_memories_per_component(1)
+        .max_tables_per_component(SLOT_TABLES)
+        .max_tables_per_module(SLOT_TABLES)
+        .max_core_instance_size(SLOT_DESCRIPTION)
+        .max_component_instance_size(SLOT_DESCRIPTION)
+        .table_elements(SLOT_TABLE as usize)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config)
+}
+
 /// Every setting on which the behaviour of guests or the meaning of compiled
 /// code depends. A change here is a change of the fingerprint.
-pub fn engine() -> wasmtime::Result<Engine> {
+fn config() -> Config {
     let mut config = Config::new();
     config
         // Fuel is the only interruption: unlike epochs it is deterministic.
@@ -40,7 +92,7 @@ pub fn engine() -> wasmtime::Result<Engine> {
         .max_wasm_stack(GUEST_STACK)
         .async_stack_size(FIBER_STACK)
         .cranelift_opt_level(OptLevel::Speed);
-    Engine::new(&config)
+    config
 }
 
 /// Under an equal fingerprint, fuel and stack use are exactly the same.

@@ -101,11 +101,11 @@ impl<W: World> context::Host for Host<W> {
     }
 
     fn config(&mut self) -> Result<String> {
-        Ok(self.world.facts().config.clone())
+        Ok(self.world.facts().config.to_string())
     }
 
     fn manifest(&mut self) -> Result<String> {
-        Ok(self.world.facts().manifest.clone())
+        Ok(self.world.facts().manifest.to_string())
     }
 }
 

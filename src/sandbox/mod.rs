@@ -9,6 +9,7 @@ mod cache;
 mod engine;
 mod host;
 mod limiter;
+mod pool;
 mod program;
 mod run;
 mod stdio;

@@ -6,39 +6,36 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use wasmtime::Engine;
+use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker};
 
-use super::bindings::AgentPre;
 use super::bindings::exports::reenact::agent::guest::{Failure, Output};
 use super::cache::Cache;
-use super::host::Host;
+use super::pool::{Pool, Ready, SLOTS};
 use super::world::World;
-use super::{engine, host, wasi};
 use crate::revision::Revision;
 
 /// How long compiling may take. The largest guests seen, 18 MB of Python, take
 /// 7 s on two cores; code that takes ten times as long is made to be slow.
 pub const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The engine with everything that a guest can import.
+/// Compiles revisions and runs them.
 pub struct Sandbox<W: 'static> {
-    engine: Engine,
-    linker: Linker<Host<W>>,
+    pub(super) pool: Pool<W>,
     cache: Option<Cache>,
     compile_timeout: Duration,
 }
 
 /// A revision that is ready to run.
 pub struct Program<W: 'static> {
-    pub(super) pre: AgentPre<Host<W>>,
+    pub(super) ready: Ready<W>,
     /// Whether the compiled code came from the cache.
     pub cached: bool,
 }
 
 impl<W> Clone for Program<W> {
     fn clone(&self) -> Self {
-        Self { pre: self.pre.clone(), cached: self.cached }
+        Self { ready: self.ready.clone(), cached: self.cached }
     }
 }
 
@@ -57,16 +54,18 @@ pub enum LoadError {
 impl<W: World> Sandbox<W> {
     /// A sandbox that keeps compiled code under `cache`, if that is given.
     pub fn new(cache: Option<&Path>) -> Result<Self, LoadError> {
-        let set_up = || {
-            let engine = engine::engine()?;
-            let mut linker = Linker::new(&engine);
-            wasi::add_to_linker(&mut linker)?;
-            host::add_to_linker(&mut linker)?;
-            Ok::<_, wasmtime::Error>((engine, linker))
+        Self::with_slots(cache, SLOTS)
+    }
+
+    /// As [`Sandbox::new`], with slots for so many guests. More can be loaded, which
+    /// takes longer.
+    pub fn with_slots(cache: Option<&Path>, slots: u32) -> Result<Self, LoadError> {
+        let pool = Pool::new(slots)?;
+        let cache = match cache {
+            Some(root) => Some(Cache::new(root, pool.engine()?)),
+            None => None,
         };
-        let (engine, linker) = set_up().map_err(|error| LoadError::Engine(chain(&error)))?;
-        let cache = cache.map(|root| Cache::new(root, &engine));
-        Ok(Self { engine, linker, cache, compile_timeout: COMPILE_TIMEOUT })
+        Ok(Self { pool, cache, compile_timeout: COMPILE_TIMEOUT })
     }
 
     pub fn with_compile_timeout(mut self, timeout: Duration) -> Self {
@@ -74,42 +73,32 @@ impl<W: World> Sandbox<W> {
         self
     }
 
-    pub(super) fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
     /// Compiles the revision, or takes its code from the cache, and checks that
     /// its imports and exports have the world's types. Takes seconds for a large
     /// revision that is not cached.
     pub fn load(&self, revision: &Revision) -> Result<Program<W>, LoadError> {
         let cached = self.cache.as_ref().and_then(|cache| cache.get(&revision.digest));
-        let (component, cached) = match cached.and_then(|code| self.deserialize(&code)) {
-            Some(component) => (component, true),
-            None => {
-                let code = self.compile(revision.bytes.clone())?;
-                if let Some(cache) = &self.cache
-                    && let Err(error) = cache.put(&revision.digest, &code)
-                {
-                    let path = cache.path(&revision.digest);
-                    tracing::warn!("cannot keep compiled code in `{}`: {error}", path.display());
-                }
-                let component = self.deserialize(&code);
-                let broken = || LoadError::Compile("the compiled code does not load".to_owned());
-                (component.ok_or_else(broken)?, false)
-            }
-        };
-        let wrong = |error: wasmtime::Error| LoadError::WrongTypes(chain(&error));
-        let pre = self.linker.instantiate_pre(&component).map_err(wrong)?;
-        let pre = AgentPre::new(pre).map_err(wrong)?;
-        check_run(&component).map_err(wrong)?;
-        Ok(Program { pre, cached })
+        if let Some(code) = cached
+            && let Some(ready) = self.ready(&code)?
+        {
+            return Ok(Program { ready, cached: true });
+        }
+        let code = self.compile(revision.bytes.clone())?;
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.put(&revision.digest, &code)
+        {
+            let path = cache.path(&revision.digest);
+            tracing::warn!("cannot keep compiled code in `{}`: {error}", path.display());
+        }
+        let broken = || LoadError::Compile("the compiled code does not load".to_owned());
+        Ok(Program { ready: self.ready(&code)?.ok_or_else(broken)?, cached: false })
     }
 
     /// Compiles on a thread of its own: Cranelift cannot be interrupted, so
     /// after the timeout the thread is left behind and its result dropped.
     fn compile(&self, bytes: Arc<[u8]>) -> Result<Vec<u8>, LoadError> {
         let (sender, receiver) = mpsc::channel();
-        let engine = self.engine.clone();
+        let engine: Engine = self.pool.engine()?.clone();
         std::thread::Builder::new()
             .name("compile".to_owned())
             .spawn(move || sender.send(engine.precompile_component(&bytes)))
@@ -126,18 +115,18 @@ impl<W: World> Sandbox<W> {
     }
 
     /// `None` if the code is from another version or other settings.
-    fn deserialize(&self, code: &[u8]) -> Option<Component> {
+    fn ready(&self, code: &[u8]) -> Result<Option<Ready<W>>, LoadError> {
         // SAFETY: the code was compiled by this process, or comes from the
         // cache: a folder private to this user, whose files are only taken
         // when their content has the hash that was written with them.
-        unsafe { Component::deserialize(&self.engine, code) }.ok()
+        unsafe { self.pool.ready(code) }
     }
 }
 
 /// Checks the type of the one function that is called. Linking finds out about
 /// imports; about exports wasmtime says nothing until an instance is there, and
 /// that would be in the middle of a run.
-fn check_run(component: &Component) -> wasmtime::Result<()> {
+pub(super) fn check_run(component: &Component) -> wasmtime::Result<()> {
     let not_there = || wasmtime::Error::msg("it exports no function `run` in `guest`");
     let (_, guest) =
         component.get_export(None, "reenact:agent/guest@0.1.0").ok_or_else(not_there)?;
@@ -152,7 +141,7 @@ fn check_run(component: &Component) -> wasmtime::Result<()> {
 }
 
 /// An error with its causes on one line.
-fn chain(error: &wasmtime::Error) -> String {
+pub(super) fn chain(error: &wasmtime::Error) -> String {
     let causes: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
     causes.join(": ")
 }

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use serde_json::json;
 use wasmtime::component::{ResourceTable, ResourceTableError};
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::{Engine, Store, Trap, WasmBacktrace};
 
 use super::bindings::exports::reenact::agent::guest;
 use super::engine::{HOSTCALL_BYTES, YIELD_FUEL};
@@ -65,6 +65,14 @@ pub struct Finished<W> {
     pub table_elements: u64,
 }
 
+impl<W> Finished<W> {
+    /// Of a guest that this machine could not load.
+    fn never_began(world: W, why: String) -> Self {
+        let end = End::HostFault(why);
+        Self { world, end, fuel: 0, memory_bytes: 0, table_elements: 0 }
+    }
+}
+
 impl<W: World> Sandbox<W> {
     /// Instantiates `program` and calls its `run`.
     ///
@@ -77,12 +85,17 @@ impl<W: World> Sandbox<W> {
         interrupt: impl Fn(Place) -> bool + Send + Sync + 'static,
     ) -> Finished<W> {
         let turns = Arc::new(Turns::new(interrupt));
-        let mut store = self.store(job.world, &job.limits, job.seed, turns.clone());
+        let place = match self.pool.place(&program.ready, &job.limits) {
+            Ok(place) => place,
+            Err(error) => return Finished::never_began(job.world, error.to_string()),
+        };
+        let engine = place.pre.engine();
+        let mut store = store(engine, job.world, &job.limits, job.seed, turns.clone());
         let mut yields = 0;
         let instantiated = AtomicBool::new(false);
         let result = {
             let call = async {
-                let agent = program.pre.instantiate_async(&mut store).await?;
+                let agent = place.pre.instantiate_async(&mut store).await?;
                 instantiated.store(true, Ordering::Relaxed);
                 agent.reenact_agent_guest().call_run(&mut store, &job.input).await
             };
@@ -130,39 +143,40 @@ impl<W: World> Sandbox<W> {
             world: host.world,
         }
     }
+}
 
-    fn store(
-        &self,
-        world: W,
-        limits: &Limits,
-        seed: [u8; 32],
-        turns: Arc<Turns>,
-    ) -> Store<Host<W>> {
-        let lines = Lines::default();
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(limits.handles as usize);
-        let host = Host {
-            world,
-            limiter: Limiter::new(limits.memory_bytes, limits.table_elements),
-            limits: *limits,
-            fuel: 0,
-            turns,
-            host_calls: 0,
-            wasi: wasi::context(seed, &lines),
-            lines,
-            http: wasi::Http::default(),
-            table,
-            timers: Default::default(),
-        };
-        let mut store = Store::new(self.engine(), host);
-        store.limiter(|host| &mut host.limiter);
-        store.set_hostcall_fuel(HOSTCALL_BYTES);
-        store.set_max_component_handles(limits.handles as usize);
-        store.set_fuel(limits.fuel).expect("the engine counts fuel");
-        store.fuel_async_yield_interval(Some(YIELD_FUEL)).expect("the engine counts fuel");
-        host::watch_calls(&mut store);
-        store
-    }
+/// A store with everything that one guest may use.
+fn store<W: World>(
+    engine: &Engine,
+    world: W,
+    limits: &Limits,
+    seed: [u8; 32],
+    turns: Arc<Turns>,
+) -> Store<Host<W>> {
+    let lines = Lines::default();
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits.handles as usize);
+    let host = Host {
+        world,
+        limiter: Limiter::new(limits.memory_bytes, limits.table_elements),
+        limits: *limits,
+        fuel: 0,
+        turns,
+        host_calls: 0,
+        wasi: wasi::context(seed, &lines),
+        lines,
+        http: wasi::Http::default(),
+        table,
+        timers: Default::default(),
+    };
+    let mut store = Store::new(engine, host);
+    store.limiter(|host| &mut host.limiter);
+    store.set_hostcall_fuel(HOSTCALL_BYTES);
+    store.set_max_component_handles(limits.handles as usize);
+    store.set_fuel(limits.fuel).expect("the engine counts fuel");
+    store.fuel_async_yield_interval(Some(YIELD_FUEL)).expect("the engine counts fuel");
+    host::watch_calls(&mut store);
+    store
 }
 
 fn given_up(failure: guest::Failure, limits: &Limits) -> RunError {

@@ -4,6 +4,7 @@
 //! sandbox does not know whether the world is live or a recording.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::journal::{Answer, GrantedTool, Micros, Stream};
 
@@ -14,9 +15,9 @@ pub struct Facts {
     pub agent: String,
     pub revision: String,
     /// The manifest's `config` as JSON text.
-    pub config: String,
+    pub config: Arc<str>,
     /// The whole manifest as JSON text.
-    pub manifest: String,
+    pub manifest: Arc<str>,
 }
 
 /// A tool call as the guest made it: nothing is checked yet.

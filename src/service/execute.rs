@@ -29,7 +29,7 @@ struct Held {
     run: DurableRun,
     /// As it was when this process got it.
     row: RunRow,
-    started: Started,
+    started: Arc<Started>,
     control: Control,
     prepared: Arc<Prepared>,
     tools: RunTools,
@@ -38,7 +38,7 @@ struct Held {
 /// A run that has ended, which is durable.
 struct Finished {
     row: RunRow,
-    started: Started,
+    started: Arc<Started>,
     ran: Ran,
 }
 
@@ -199,7 +199,7 @@ impl Finished {
 
 /// The row of a run that this process has just entered.
 fn row_of(plan: &NewRun) -> RunRow {
-    let NewRun { started, first, at } = plan;
+    let NewRun { started, first, at, .. } = plan;
     RunRow {
         id: started.run.clone(),
         agent: started.agent.clone(),

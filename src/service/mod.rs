@@ -144,7 +144,9 @@ impl Service {
         limits: ServiceLimits,
     ) -> Result<Self, ServiceError> {
         let watchers = Watchers::open(&config)?;
-        let executor = Arc::new(Executor::new(Some(&home.cache()))?);
+        let slots = limits.places.loaded.saturating_add(HEAVY_AT_ONCE);
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+        let executor = Arc::new(Executor::with_slots(Some(&home.cache()), slots)?);
         let catalogue = Catalogue::open(&config.grants, config.vault(), &|_| true).await?;
         let shelf = Shelf::new(registry.clone(), Arc::clone(&executor));
         let scheduler = Scheduler::new(limits.places);

@@ -35,6 +35,7 @@ mod resume;
 mod scripted_model;
 mod servers;
 mod service;
+mod slots;
 mod support;
 mod tampering;
 mod telemetry;

@@ -110,7 +110,7 @@ async fn talks(turns: usize, question: usize, answer: usize, histories: usize) -
     let said = shown["resultData"]["result"]["said"].as_u64().unwrap();
     assert_eq!(said, (turns * (question + answer)) as u64);
     Story {
-        run: plan.started.run,
+        run: plan.started.run.clone(),
         said,
         plain: ran.ended.used.journal_bytes,
         grown: size() - before,

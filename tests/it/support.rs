@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use reenact::build::{self, BuildOutput};
 use reenact::journal::{
-    Body, Chain, Content, Encoded, Entry, ErrorCode, Outcome, RunError, verify_all,
+    Body, Chain, Content, Encoded, Entry, ErrorCode, Outcome, RunError, Started, verify_all,
 };
 use reenact::revision::{Limits, Manifest, Revision, seal};
 use reenact::runtime::{
@@ -73,8 +73,13 @@ fn cache() -> &'static Path {
 
 impl Lab {
     pub fn new() -> Self {
+        Self::with_slots(64)
+    }
+
+    /// As [`Lab::new`], with slots for so many guests.
+    pub fn with_slots(slots: u32) -> Self {
         // Interpreters take long to compile where other tests want the processor too.
-        let sandbox = Sandbox::new(Some(cache())).unwrap();
+        let sandbox = Sandbox::with_slots(Some(cache()), slots).unwrap();
         let sandbox = sandbox.with_compile_timeout(Duration::from_secs(900));
         let executor = Executor::with_sandbox(sandbox);
         Self { executor, prepared: Mutex::default() }
@@ -220,12 +225,16 @@ impl Start<'_> {
         let mut plan =
             NewRun::plan(&prepared, &self.input.to_string(), self.limits, &tools).unwrap();
         if let Some(seed) = self.seed {
-            plan.started.seed = hex::encode(seed);
-            plan = NewRun::of(plan.started);
+            let seed = hex::encode(seed);
+            plan = NewRun::of(Started { seed, ..Started::clone(&plan.started) });
         }
         let (canceller, control) = Control::live(plan.at, self.limits.deadline_ms);
         (self.at_start)(canceller);
-        self.lab.goes_on(&prepared, vec![plan.first], tools, control).await
+        let memory = Memory::default();
+        let journal = Journal::new(&plan, Box::new(memory.clone()));
+        let ran = self.lab.executor.execute(&prepared, journal, Some(tools), control).await;
+        let journal = [vec![plan.first], memory.entries()].concat();
+        Record { revision: self.revision, journal, ran: ran.unwrap() }
     }
 }
 

@@ -81,19 +81,22 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Begins at the first entry of `tape`: the record's, or `started` if it is empty.
+    /// Begins where `tape` does: after the first entry, or at it, which is then
+    /// the record's or made of `started`.
     pub fn begin(
-        started: Started,
+        started: Arc<Started>,
         facts: Facts,
         mut tape: Tape,
         tools: Option<RunTools>,
         control: Control,
     ) -> Result<Self, Halt> {
-        let body = Body::Started(Box::new(started.clone()));
-        tape.put(Request { fuel: 0, body }, u64::MAX)?;
+        if tape.entries() == 0 {
+            let body = Body::Started(Box::new(Started::clone(&started)));
+            tape.put(Request { fuel: 0, body }, u64::MAX)?;
+        }
         Ok(Self {
             facts,
-            started: Arc::new(started),
+            started,
             tape,
             tools,
             withdrawn: BTreeSet::new(),

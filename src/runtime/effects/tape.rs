@@ -25,11 +25,18 @@ pub struct Tape {
     last_at: Micros,
     bytes: u64,
     used_up: UsedUp,
+    /// The line of the entry that is at hand.
+    line: Vec<u8>,
 }
 
 /// What a tape is made of.
 pub struct Reel {
+    /// Entries that the chain vouches for.
     pub recorded: Vec<(Entry, Encoded)>,
+    /// The chain before them.
+    pub chain: Chain,
+    /// Bytes of the entries before them.
+    pub bytes: u64,
     /// Where the record cannot be read further.
     pub damage: Option<Damage>,
     /// Takes what comes after the record; `None` if nothing may come.
@@ -41,6 +48,15 @@ pub struct Reel {
     /// Nobody has gone on from the end of the record yet: what is under way there
     /// was begun by another run.
     pub is_untouched: bool,
+}
+
+impl Reel {
+    /// A whole record, which goes on if there is a recorder.
+    pub fn of(recorded: Vec<(Entry, Encoded)>, recorder: Option<Box<dyn Recorder>>) -> Self {
+        let (chain, bytes, damage, transcript) = (Chain::default(), 0, None, None);
+        let (precision, is_untouched) = (Precision::Exact, false);
+        Self { recorded, chain, bytes, damage, recorder, transcript, precision, is_untouched }
+    }
 }
 
 /// Tells, while the guest has the tape, whether what can be read of its record
@@ -95,7 +111,8 @@ impl Park {
 impl Tape {
     /// A journal at its beginning.
     pub fn new(reel: Reel) -> Self {
-        let Reel { recorded, damage, recorder, transcript, precision, is_untouched } = reel;
+        let Reel { recorded, chain, bytes, damage, recorder, transcript, .. } = reel;
+        let Reel { precision, is_untouched, .. } = reel;
         let used_up = UsedUp(Arc::new(AtomicBool::new(recorded.is_empty())));
         Self {
             recorded,
@@ -105,10 +122,11 @@ impl Tape {
             transcript,
             precision,
             is_untouched,
-            chain: Chain::default(),
-            last_at: 0,
-            bytes: 0,
+            chain,
+            last_at: chain.last_at(),
+            bytes,
             used_up,
+            line: Vec::new(),
         }
     }
 
@@ -212,11 +230,11 @@ impl Tape {
 
     /// The record ended because the journal was full: `request`, made anew, must
     /// not have fitted either.
-    fn prove_full(&self, request: &Request, max_bytes: u64) -> Result<(), Halt> {
+    fn prove_full(&mut self, request: &Request, max_bytes: u64) -> Result<(), Halt> {
         let (entry, _) = &self.recorded[self.position];
         let again = Entry { body: request.body.clone(), fuel: request.fuel, ..entry.clone() };
-        let mut chain = self.chain;
-        let bytes = self.bytes + chain.push(&again).bytes.len() as u64;
+        again.encode(&mut self.line);
+        let bytes = self.bytes + self.line.len() as u64;
         if bytes > max_bytes { Err(Halt::Full) } else { Ok(()) }
     }
 
@@ -226,22 +244,17 @@ impl Tape {
             return self.transcribe(request);
         }
         let (entry, encoded) = &self.recorded[self.position];
-        let mut chain = self.chain;
-        match self.precision {
-            // The entry is made anew: equal hashes prove the whole record so far.
-            Precision::Exact if is_equal(entry, &request) => {
-                let again = Entry { body: request.body, ..entry.clone() };
-                let hash = chain.push(&again).hash;
-                if hash != encoded.hash {
-                    let found = Request { fuel: request.fuel, body: again.body };
-                    return self.diverge(Found::Request(found));
-                }
-            }
-            Precision::Exact | Precision::Content | Precision::Behaviour => {
-                chain.verify(encoded)?;
+        if self.precision == Precision::Exact && is_equal(entry, &request) {
+            // The entry is made anew: equal bytes prove the whole record so far.
+            let Request { fuel, body } = request;
+            let again = Entry { seq: entry.seq, at: entry.at, fuel, body };
+            again.encode(&mut self.line);
+            if self.line != encoded.bytes {
+                let found = Request { fuel: again.fuel, body: again.body };
+                return self.diverge(Found::Request(found));
             }
         }
-        self.chain = chain;
+        self.chain.pass(encoded, entry.at);
         self.last_at = entry.at;
         self.bytes += encoded.bytes.len() as u64;
         self.position += 1;
@@ -276,13 +289,12 @@ impl Tape {
 
     fn write(&mut self, entry: Entry, max_bytes: u64) -> Result<(), Halt> {
         let (fuel, at) = (entry.fuel, entry.at);
-        let mut chain = self.chain;
-        let encoded = chain.push(&entry);
-        let bytes = self.bytes + encoded.bytes.len() as u64;
+        entry.encode(&mut self.line);
+        let bytes = self.bytes + self.line.len() as u64;
         if bytes > max_bytes {
             return Err(Halt::Full);
         }
-        self.chain = chain;
+        let encoded = self.chain.push_encoded(&entry, self.line.as_slice().to_vec());
         self.last_at = at;
         self.bytes = bytes;
         match (&mut self.recorder, &self.transcript) {
