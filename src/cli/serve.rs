@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use anstream::ColorChoice;
 use tokio::net::TcpListener;
 
 use super::context::Context;
@@ -49,8 +50,11 @@ pub enum Log {
 impl Log {
     /// Sends the log to stderr from here on.
     pub fn listen(self) {
+        // Colours that nobody sees would be cut out again, and each piece written by itself.
+        let has_colours = anstream::AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
         let log = tracing_subscriber::fmt()
             .with_env_filter(log_filter("reenact=info"))
+            .with_ansi(has_colours)
             .with_writer(anstream::stderr);
         match self {
             Self::Text => log.with_target(false).init(),

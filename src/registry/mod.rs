@@ -156,15 +156,20 @@ impl Registry {
         Ok(self.storage.revisions(agent)?)
     }
 
+    /// The id of the agent's published revision.
+    pub fn published(&self, agent: &str) -> Result<Digest, RegistryError> {
+        let AgentRow { published, newest, name: agent, .. } = self.agent(agent)?;
+        published.ok_or(RegistryError::NoPublished { agent, newest })
+    }
+
     /// The one revision that `target` means.
     pub fn resolve(&self, target: &Target) -> Result<RevisionRow, RegistryError> {
-        let agent = self.agent(&target.agent)?;
         let prefix = match &target.prefix {
-            Some(text) => digits(text)?.to_owned(),
-            None => {
-                let AgentRow { published, newest, name: agent, .. } = agent;
-                published.ok_or(RegistryError::NoPublished { agent, newest })?.hex()
+            Some(text) => {
+                self.agent(&target.agent)?;
+                digits(text)?.to_owned()
             }
+            None => self.published(&target.agent)?.hex(),
         };
         let agent = target.agent.clone();
         let mut found = self.storage.revisions_by_prefix(Some(&agent), &prefix)?;

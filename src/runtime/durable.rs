@@ -66,9 +66,7 @@ impl DurableRun {
     pub fn begin(storage: &Storage, run: &NewRun, follower: Option<Follower>) -> Self {
         let appender = storage.begin_run(row(run, lease_from(run.at), false), None, follower);
         appender.push(Packer::default().pack(run.first.clone()), 0, run.at);
-        let mut held = Self::hold(appender, vec![run.first.clone()]);
-        held.new = Some(run.clone());
-        held
+        Self::hold_new(appender, run)
     }
 
     /// As [`DurableRun::create`], for a fork. The follower gets the entries that it
@@ -82,6 +80,19 @@ impl DurableRun {
         let (parent, entries) = (plan.parent(), packed(&plan.entries));
         let appender = storage.create_fork(row, parent, entries, plan.fuel, follower).await?;
         Ok(Self::hold(appender, plan.entries.clone()))
+    }
+
+    /// As [`DurableRun::create`], unless the same request has entered a run before.
+    pub async fn start(
+        storage: &Storage,
+        run: &NewRun,
+        submission: Option<Submission>,
+        follower: Option<Follower>,
+    ) -> Result<Submitted<Self>, StorageError> {
+        let row = row(run, lease_from(run.at), false);
+        let first = Packer::default().pack(run.first.clone());
+        let started = storage.start_run(row, first, submission, follower).await?;
+        Ok(started.map(|appender| Self::hold_new(appender, run)))
     }
 
     /// Enters a run that waits until somebody resumes it, unless the same request has
@@ -129,6 +140,12 @@ impl DurableRun {
         Self { appender, recorded, new: None, is_untouched, heartbeat, canceller }
     }
 
+    fn hold_new(appender: Appender, run: &NewRun) -> Self {
+        let mut held = Self::hold(appender, vec![run.first.clone()]);
+        held.new = Some(run.clone());
+        held
+    }
+
     /// Id of the run.
     pub fn id(&self) -> &str {
         self.appender.run()
@@ -137,6 +154,12 @@ impl DurableRun {
     /// What was durable when this process began to hold the run.
     pub fn recorded(&self) -> &[Encoded] {
         &self.recorded
+    }
+
+    /// Returns when all that is recorded is durable, the run itself to begin with.
+    pub fn durable(&self) -> impl Future<Output = Result<(), StorageError>> + use<> {
+        let appender = Arc::clone(&self.appender);
+        async move { appender.commit().await }
     }
 
     /// How the run began.
@@ -179,7 +202,7 @@ impl DurableRun {
     ) -> Result<Ran, Fault> {
         loop {
             match self.advance(executor, prepared, tools.clone(), control.clone()).await? {
-                Progress::Ended(ran) => return Ok(ran),
+                Progress::Ended(ran) => return Ok(*ran),
                 Progress::Unloaded(unloaded) => self.settle(unloaded).await?,
             }
         }

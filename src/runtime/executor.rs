@@ -11,7 +11,7 @@ use super::effects::tape::{Halt, Tape, UsedUp};
 use super::effects::{Effects, Stop, end_from_outside};
 use super::outcome::{self, Declared};
 use super::start::Journal;
-use crate::journal::{Body, Ended, FORMAT, OLDEST_FORMAT, Outcome, Place, Started, Used};
+use crate::journal::{Body, Ended, FORMAT, Micros, OLDEST_FORMAT, Outcome, Place, Started, Used};
 use crate::revision::{Digest, InvalidManifest, Revision, Schema};
 use crate::sandbox::{End, Facts, Job, LoadError, Program, Sandbox};
 use crate::tools::RunTools;
@@ -47,6 +47,8 @@ pub enum PrepareError {
 pub struct Ran {
     pub ended: Ended,
     pub fuel: u64,
+    /// Time of the last entry.
+    pub at: Micros,
     /// Entries of the journal.
     pub entries: u64,
     /// Hash of the last entry: it stands for the whole journal.
@@ -55,7 +57,7 @@ pub struct Ran {
 
 /// How far an execution came.
 pub enum Progress {
-    Ended(Ran),
+    Ended(Box<Ran>),
     Unloaded(Unloaded),
 }
 
@@ -135,7 +137,7 @@ impl Executor {
         control: Control,
     ) -> Result<Ran, Fault> {
         match self.advance(prepared, journal, tools, control).await? {
-            Progress::Ended(ran) => Ok(ran),
+            Progress::Ended(ran) => Ok(*ran),
             Progress::Unloaded(unloaded) => {
                 unloaded.settle().await?;
                 Err(Fault::Journal(Halt::Left))
@@ -235,7 +237,7 @@ impl Executor {
             model_cost_micros: counts.model_cost_micros,
         };
         let ended = Ended { outcome, used, interrupted_at };
-        Ok(Progress::Ended(close(effects, ended, finished.fuel).await?))
+        Ok(Progress::Ended(Box::new(close(effects, ended, finished.fuel).await?)))
     }
 }
 
@@ -285,8 +287,9 @@ async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fau
     let tape = effects.tape();
     let body = Body::Ended(Box::new(ended.clone()));
     tape.put(super::effects::decide::Request { fuel, body }, u64::MAX)?;
-    tape.finish(Close { code, fuel, at: tape.now() }).await?;
-    Ok(Ran { ended, fuel, entries: tape.entries(), head: tape.head() })
+    let at = tape.now();
+    tape.finish(Close { code, fuel, at }).await?;
+    Ok(Ran { ended, fuel, at, entries: tape.entries(), head: tape.head() })
 }
 
 impl Prepared {

@@ -68,7 +68,7 @@ pub async fn approve(
         (Decision::Deny, _, Some(_)) => return Err(invalid("a denial has no `arguments`")),
     };
     service.decide(&run, call, decision, &client.name).await?;
-    Ok(Answer(service.view(&run).await?))
+    Ok(Answer(service.view(&run)?))
 }
 
 /// A call that waits for a person.

@@ -19,7 +19,7 @@ use crate::json::Json as Recorded;
 use crate::revision::Digest;
 use crate::service::keys::Client;
 use crate::service::view::{RunView, Status};
-use crate::service::{Ask, AskFork, ProofView, Submitted};
+use crate::service::{Ask, AskFork, ProofView, Submitted, Subscription};
 use crate::storage::{RunFilter, RunStatus, Submission};
 
 /// Seconds that an answer can be held until the run has ended.
@@ -223,18 +223,23 @@ pub async fn get(
     Query(query): Query<Wait>,
 ) -> Result<Answer<RunView>, Problem> {
     let wait = check_wait(query.wait)?;
-    let run = app.service().row(&run)?.id;
-    Ok(Answer(view(&app, &run, wait).await?))
+    let service = app.service();
+    let run = service.row(&run)?.id;
+    Ok(Answer(view(&app, service.subscribe(&run), wait).await?))
 }
 
 /// The run as it is, or when it has ended, if somebody waits for that.
-async fn view(app: &App, run: &str, wait: Option<Duration>) -> Result<RunView, Problem> {
-    let service = app.service();
+async fn view(
+    app: &App,
+    watching: Subscription,
+    wait: Option<Duration>,
+) -> Result<RunView, Problem> {
+    let (service, run) = (app.service(), watching.run().to_owned());
     Ok(match wait {
-        None => service.view(run).await?,
+        None => service.view(&run)?,
         Some(wait) => tokio::select! {
-            view = service.wait_for_end(run, wait) => view?,
-            () = app.stopped() => service.view(run).await?,
+            view = service.wait_for_end(watching, wait) => view?,
+            () = app.stopped() => service.view(&run)?,
         },
     })
 }
@@ -255,7 +260,7 @@ pub async fn cancel(
     let service = app.service();
     let run = service.row(&run)?.id;
     service.cancel(&run).await?;
-    Ok(Answer(service.view(&run).await?))
+    Ok(Answer(service.view(&run)?))
 }
 
 /// Run a run again from its journal alone
@@ -335,8 +340,9 @@ async fn submitted_run(
     submitted: Submitted,
     wait: Option<Duration>,
 ) -> Result<(StatusCode, Answer<RunView>), Problem> {
-    let view = view(app, &submitted.run, wait).await?;
-    let status = if submitted.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let Submitted { watching, is_new, .. } = submitted;
+    let view = view(app, watching, wait).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Answer(view)))
 }
 

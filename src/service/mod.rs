@@ -43,6 +43,7 @@ use crate::runtime::{Executor, Fault, ForkError, InputError, PrepareError};
 use crate::sandbox::LoadError;
 use crate::storage::{Storage, StorageError};
 use crate::telemetry::TelemetryError;
+use crate::tools::policy::Policy;
 use crate::tools::{Catalogue, GrantError};
 use metrics::Metrics;
 use scheduler::Scheduler;
@@ -71,6 +72,8 @@ struct Inner {
     storage: Storage,
     registry: Registry,
     config: Config,
+    /// The configuration's: each run has it.
+    policy: Arc<Policy>,
     catalogue: Catalogue,
     executor: Arc<Executor>,
     shelf: Shelf,
@@ -149,10 +152,12 @@ impl Service {
         let scheduler = Scheduler::new(limits.places);
         let heavy = Semaphore::new(HEAVY_AT_ONCE);
         let metrics = Metrics::default();
+        let policy = Arc::new(config.policy.clone());
         Ok(Self(Arc::new(Inner {
             storage,
             registry,
             config,
+            policy,
             catalogue,
             executor,
             shelf,

@@ -36,17 +36,32 @@ pub struct Queue {
     loaded: usize,
     held: usize,
     waiting: usize,
-    closed: bool,
+    doors: Doors,
+}
+
+/// Whether runs get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doors {
+    /// They can get in line, and are let through later.
+    NotYet,
+    Open,
+    Closed,
 }
 
 #[derive(Default)]
 struct Line {
     /// Runs that this process has and that want to be loaded again: they go first.
     returning: VecDeque<oneshot::Sender<()>>,
-    waiting: VecDeque<String>,
+    waiting: VecDeque<Waiting>,
     loaded: usize,
     /// Whether the agent is among the turns.
     in_turn: bool,
+}
+
+struct Waiting {
+    run: String,
+    /// Who has the run in hand, if it is not entered yet: this hears of its place.
+    place: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +73,16 @@ enum Phase {
 /// What to do next. A place is taken by each.
 #[derive(Debug)]
 pub enum Next {
-    Start { run: String, agent: String },
-    Return { agent: String, place: oneshot::Sender<()> },
+    Start {
+        run: String,
+        agent: String,
+    },
+    /// Nothing: who has the run in hand has heard of its place.
+    Enter,
+    Return {
+        agent: String,
+        place: oneshot::Sender<()>,
+    },
 }
 
 /// How many runs are where.
@@ -83,7 +106,7 @@ impl Queue {
             loaded: 0,
             held: 0,
             waiting: 0,
-            closed: false,
+            doors: Doors::NotYet,
         }
     }
 
@@ -99,24 +122,71 @@ impl Queue {
         self.lines.iter().map(count).collect()
     }
 
+    /// From here on a run can have its turn at once.
+    pub fn open(&mut self) {
+        self.doors = Doors::Open;
+    }
+
+    /// A run that is not entered yet comes to the end of its agent's line. The receiver
+    /// hears of its place: at once, if there is one and nobody who waits could take it.
+    pub fn come(&mut self, run: &str, agent: &str) -> oneshot::Receiver<()> {
+        let (place, receiver) = oneshot::channel();
+        let Places { loaded, per_agent, held } = self.places;
+        let is_free = self.loaded < loaded
+            && self.held < held
+            && self.lines.get(agent).is_none_or(|line| line.loaded < per_agent);
+        if self.doors != Doors::Open {
+            return receiver;
+        }
+        if is_free && !self.has_turns() {
+            self.line(agent).loaded += 1;
+            self.loaded += 1;
+            self.held += 1;
+            self.known.insert(run.to_owned(), Phase::Held);
+            let _ = place.send(());
+        } else {
+            self.line_up(Waiting { run: run.to_owned(), place: Some(place) }, agent);
+        }
+        receiver
+    }
+
+    /// A run that has come is entered: it waits as others do. `false` if it is not in line.
+    pub fn entered(&mut self, run: &str, agent: &str) -> bool {
+        let Some(line) = self.lines.get_mut(agent) else { return false };
+        let waiting = line.waiting.iter_mut().rfind(|waiting| waiting.run == run);
+        waiting.map(|waiting| waiting.place = None).is_some()
+    }
+
+    /// A run that has come is not entered after all, and leaves the line if it is there.
+    pub fn withdraw(&mut self, run: &str, agent: &str) {
+        let Some(line) = self.lines.get_mut(agent) else { return };
+        if let Some(at) = line.waiting.iter().rposition(|waiting| waiting.run == run) {
+            line.waiting.remove(at);
+            self.waiting -= 1;
+            self.known.remove(run);
+        }
+    }
+
+    /// Whether anybody waits who may be next.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
     /// Puts a run at the end of its agent's line, unless it is known. Answers whether it
     /// was put there.
     pub fn add(&mut self, run: &str, agent: &str, now: Micros) -> bool {
         let too_early = self.failed.get(run).is_some_and(|(_, again)| *again > now);
-        if self.closed || too_early || self.known.contains_key(run) {
+        if self.doors == Doors::Closed || too_early || self.known.contains_key(run) {
             return false;
         }
-        self.known.insert(run.to_owned(), Phase::Waiting);
-        self.line(agent).waiting.push_back(run.to_owned());
-        self.waiting += 1;
-        self.take_turns(agent);
+        self.line_up(Waiting { run: run.to_owned(), place: None }, agent);
         true
     }
 
     /// A run that was unloaded wants to be loaded again: the receiver hears of its place.
     pub fn come_back(&mut self, agent: &str) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        if !self.closed {
+        if self.doors != Doors::Closed {
             self.line(agent).returning.push_back(sender);
             self.take_turns(agent);
         }
@@ -138,13 +208,13 @@ impl Queue {
                 line.in_turn = false;
                 continue;
             }
-            let next = match line.returning.pop_front() {
-                Some(place) => Some(Next::Return { agent: agent.clone(), place }),
-                None if may_start => {
-                    line.waiting.pop_front().map(|run| Next::Start { run, agent: agent.clone() })
-                }
-                None => None,
-            };
+            let (mut next, mut told) = (None, None);
+            if let Some(place) = line.returning.pop_front() {
+                next = Some(Next::Return { agent: agent.clone(), place });
+            } else if may_start && let Some(waiting) = line.waiting.pop_front() {
+                told = waiting.place;
+                next = Some(Next::Start { run: waiting.run, agent: agent.clone() });
+            }
             let is_idle = line.returning.is_empty() && line.waiting.is_empty();
             line.in_turn = !is_idle;
             if next.is_some() {
@@ -155,12 +225,16 @@ impl Queue {
             }
             let Some(next) = next else { continue };
             self.loaded += 1;
-            if let Next::Start { run, .. } = &next {
-                self.waiting -= 1;
-                self.held += 1;
-                self.known.insert(run.clone(), Phase::Held);
+            let Next::Start { run, agent } = &next else { return Some(next) };
+            self.waiting -= 1;
+            self.held += 1;
+            self.known.insert(run.clone(), Phase::Held);
+            let Some(place) = told else { return Some(next) };
+            if place.send(()).is_err() {
+                self.leave(run);
+                self.unload(agent);
             }
-            return Some(next);
+            return Some(Next::Enter);
         }
         None
     }
@@ -201,7 +275,7 @@ impl Queue {
 
     /// Nothing is put in a line any more, and nobody has a turn.
     pub fn close(&mut self) {
-        self.closed = true;
+        self.doors = Doors::Closed;
         self.turns.clear();
         self.lines.values_mut().for_each(|line| {
             line.returning.clear();
@@ -214,6 +288,13 @@ impl Queue {
         self.lines.entry(agent.to_owned()).or_default()
     }
 
+    fn line_up(&mut self, waiting: Waiting, agent: &str) {
+        self.known.insert(waiting.run.clone(), Phase::Waiting);
+        self.line(agent).waiting.push_back(waiting);
+        self.waiting += 1;
+        self.take_turns(agent);
+    }
+
     fn take_turns(&mut self, agent: &str) {
         let line = self.line(agent);
         let has_work = !line.waiting.is_empty() || !line.returning.is_empty();
@@ -224,98 +305,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn queue(loaded: usize, per_agent: usize, held: usize) -> Queue {
-        Queue::new(Places { loaded, per_agent, held })
-    }
-
-    fn add(queue: &mut Queue, runs: &[(&str, &str)]) {
-        for (run, agent) in runs {
-            assert!(queue.add(run, agent, 0));
-        }
-    }
-
-    fn started(queue: &mut Queue) -> Vec<String> {
-        let mut runs = Vec::new();
-        while let Some(next) = queue.next() {
-            match next {
-                Next::Start { run, .. } => runs.push(run),
-                Next::Return { place, .. } => {
-                    let _ = place.send(());
-                    runs.push("returned".to_owned());
-                }
-            }
-        }
-        runs
-    }
-
-    #[test]
-    fn agents_take_turns_and_each_keeps_its_order() {
-        let mut queue = queue(9, 9, 9);
-        add(&mut queue, &[("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("b2", "b")]);
-        assert_eq!(started(&mut queue), ["a1", "b1", "a2", "b2", "a3"]);
-    }
-
-    #[test]
-    fn one_agent_cannot_have_all_places() {
-        let mut queue = queue(4, 2, 9);
-        add(&mut queue, &[("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b")]);
-        assert_eq!(started(&mut queue), ["a1", "b1", "a2"]);
-        queue.unload("a");
-        queue.leave("a1");
-        assert_eq!(started(&mut queue), ["a3"]);
-        assert_eq!(queue.counts(), Counts { waiting: 0, loaded: 3, held: 3, failed: 0 });
-    }
-
-    #[test]
-    fn a_run_that_comes_back_goes_first() {
-        let mut queue = queue(1, 1, 9);
-        add(&mut queue, &[("a1", "a"), ("a2", "a")]);
-        assert_eq!(started(&mut queue), ["a1"]);
-        queue.unload("a");
-        let mut place = queue.come_back("a");
-        assert_eq!(started(&mut queue), ["returned"]);
-        assert_eq!(place.try_recv(), Ok(()));
-        queue.unload("a");
-        assert_eq!(started(&mut queue), ["a2"]);
-    }
-
-    #[test]
-    fn the_process_has_no_more_runs_than_it_may_hold() {
-        let mut queue = queue(2, 2, 1);
-        add(&mut queue, &[("a1", "a"), ("a2", "a")]);
-        assert_eq!(started(&mut queue), ["a1"]);
-        queue.unload("a");
-        assert_eq!(started(&mut queue), [""; 0], "it still has a1");
-        queue.leave("a1");
-        assert_eq!(started(&mut queue), ["a2"]);
-    }
-
-    #[test]
-    fn a_known_run_is_not_taken_twice_and_a_failed_one_waits() {
-        let mut queue = queue(9, 9, 9);
-        add(&mut queue, &[("a1", "a")]);
-        assert!(!queue.add("a1", "a", 0));
-        assert_eq!(started(&mut queue), ["a1"]);
-        assert!(!queue.add("a1", "a", 0));
-        assert_eq!(queue.failed("a1", 0), 1_000_000);
-        queue.unload("a");
-        queue.leave("a1");
-        assert!(!queue.add("a1", "a", 999_999));
-        assert!(queue.add("a1", "a", 1_000_000));
-        assert_eq!(queue.failed("a1", 0), 2_000_000);
-        assert_eq!((2..40).map(|_| queue.failed("a1", 0)).max(), Some(LAST_RETRY));
-    }
-
-    #[test]
-    fn nobody_has_a_turn_after_the_end() {
-        let mut queue = queue(9, 9, 9);
-        add(&mut queue, &[("a1", "a")]);
-        queue.close();
-        assert_eq!(started(&mut queue), [""; 0]);
-        assert!(!queue.add("a2", "a", 0));
-        assert!(queue.come_back("a").try_recv().is_err());
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! What there is to read of runs.
 
+use std::sync::Arc;
+
 use super::events::{ApiEvent, EventReader, Update};
 use super::view::RunView;
 use super::{Service, ServiceError, Subscription, blocking};
@@ -23,21 +25,25 @@ impl Service {
     /// A run when it has ended, or as it is when the time is over.
     pub async fn wait_for_end(
         &self,
-        run: &str,
+        mut watching: Subscription,
         timeout: std::time::Duration,
     ) -> Result<RunView, ServiceError> {
-        let mut subscription = self.subscribe(run);
+        let run = watching.run().to_owned();
         let ended = async {
             loop {
-                if self.0.storage.run(run)?.status.has_ended() {
-                    return Ok(());
+                // Of a run that ends here it is heard how; of any other it has to be read.
+                if let Some(view) = watching.ended().await {
+                    return Ok(Arc::unwrap_or_clone(view));
                 }
-                changed(&mut subscription).await;
+                if self.0.storage.run(&run)?.status.has_ended() {
+                    return self.view(&run);
+                }
+                changed(&mut watching).await;
             }
         };
         match tokio::time::timeout(timeout, ended).await {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(())) | Err(_) => self.view(run).await,
+            Ok(ended) => ended,
+            Err(_) => self.view(&run),
         }
     }
 
@@ -48,10 +54,8 @@ impl Service {
     }
 
     /// One run as it is shown.
-    pub async fn view(&self, run: &str) -> Result<RunView, ServiceError> {
-        let storage = self.0.storage.clone();
-        let id = run.to_owned();
-        blocking(move || Ok(self::run(&storage, &id)?)).await
+    pub fn view(&self, run: &str) -> Result<RunView, ServiceError> {
+        Ok(self::run(&self.0.storage, run)?)
     }
 
     /// The runs that the filter asks for, newest first.

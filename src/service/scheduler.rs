@@ -17,6 +17,11 @@ use crate::runtime::{self, Canceller};
 /// How soon it is noticed that another process has left a run, or decided something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a new run waits for its turn before it is entered as one that waits. That is
+/// another commit, and reading it again, so short runs should not come to that when many
+/// are asked for at once; and whoever asks should not notice.
+const SOON: Duration = Duration::from_millis(50);
+
 /// How long a stop waits for runs that do not let go, beyond their time of grace.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -69,9 +74,7 @@ impl Scheduler {
 
     /// A run that is durable and can be executed.
     pub fn add(&self, run: &str, agent: &str) {
-        if self.queue().add(run, agent, runtime::now()) {
-            self.turn.notify_one();
-        }
+        self.change(|queue| queue.add(run, agent, runtime::now()));
     }
 
     /// Something has happened to a run that nobody has: it may be due.
@@ -90,6 +93,18 @@ impl Scheduler {
         &self.hub
     }
 
+    /// Changes the queue; then turns are given, if there is anybody to give one to.
+    fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.queue();
+        let answer = change(&mut queue);
+        let has_turns = queue.has_turns();
+        drop(queue);
+        if has_turns {
+            self.turn.notify_one();
+        }
+        answer
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,6 +120,7 @@ impl Service {
     pub async fn start(&self) -> Result<Vec<JoinHandle<()>>, super::ServiceError> {
         self.0.watchers.start(&self.0.storage).await?;
         self.take_due().await?;
+        self.0.scheduler.queue().open();
         let (starting, looking) = (self.clone(), self.clone());
         Ok(vec![
             tokio::spawn(async move { starting.give_turns().await }),
@@ -142,6 +158,13 @@ impl Service {
         self.0.scheduler.hub.subscribe(run)
     }
 
+    /// A run that is not entered yet gets in line.
+    pub(super) fn arrive(&self, run: &str, agent: &str) -> Arrival {
+        let place = self.0.scheduler.change(|queue| queue.come(run, agent));
+        let (run, agent) = (run.to_owned(), agent.to_owned());
+        Arrival { service: self.clone(), run, agent, place: Some(place) }
+    }
+
     pub fn counts(&self) -> Counts {
         self.0.scheduler.queue().counts()
     }
@@ -152,10 +175,9 @@ impl Service {
             let next = scheduler.queue().next();
             match next {
                 Some(Next::Start { run, agent }) => {
-                    let turn = Turn::new(self.clone(), run, agent);
-                    let service = self.clone();
-                    tokio::spawn(async move { service.take_turn(turn).await });
+                    self.give(Turn::new(self.clone(), run, agent));
                 }
+                Some(Next::Enter) => {}
                 Some(Next::Return { agent, place }) => {
                     if place.send(()).is_err() {
                         // Nobody wants it any more.
@@ -165,6 +187,12 @@ impl Service {
                 None => scheduler.turn.notified().await,
             }
         }
+    }
+
+    /// Has a run executed that waits.
+    fn give(&self, turn: Turn) {
+        let service = self.clone();
+        tokio::spawn(async move { service.take_turn(turn).await });
     }
 
     async fn look_for_due(&self) {
@@ -190,12 +218,11 @@ impl Service {
         let storage = self.0.storage.clone();
         let due = blocking(move || Ok(storage.due_runs(runtime::now())?)).await?;
         let now = runtime::now();
-        let mut queue = self.0.scheduler.queue();
-        let added = due.iter().filter(|run| queue.add(&run.id, &run.agent, now)).count();
-        drop(queue);
-        if added > 0 {
-            self.0.scheduler.turn.notify_one();
-        }
+        self.0.scheduler.change(|queue| {
+            for run in due {
+                queue.add(&run.id, &run.agent, now);
+            }
+        });
         Ok(())
     }
 }
@@ -213,15 +240,13 @@ impl Turn {
     /// Gives back the place of the guest, which is not loaded any more.
     pub fn unload(&mut self) {
         if std::mem::replace(&mut self.is_loaded, false) {
-            self.scheduler().queue().unload(&self.agent);
-            self.scheduler().turn.notify_one();
+            self.scheduler().change(|queue| queue.unload(&self.agent));
         }
     }
 
     /// Waits for a place for the guest. `false` if there will not be one.
     pub async fn load(&mut self) -> bool {
-        let place = self.scheduler().queue().come_back(&self.agent);
-        self.scheduler().turn.notify_one();
+        let place = self.scheduler().change(|queue| queue.come_back(&self.agent));
         self.is_loaded = Place { turn: self, place: Some(place) }.wait().await;
         self.is_loaded
     }
@@ -245,13 +270,67 @@ impl Drop for Turn {
         self.unload();
         let scheduler = self.scheduler();
         scheduler.held().remove(&self.run);
-        scheduler.queue().leave(&self.run);
+        scheduler.change(|queue| queue.leave(&self.run));
         scheduler.hub.release(&self.run);
-        scheduler.turn.notify_one();
         scheduler.left.notify_one();
         if self.is_parked {
             // It may be due again already, or soon.
             scheduler.look();
+        }
+    }
+}
+
+/// A run in line that is not entered yet. It gives up its place, or gives it back, when
+/// it is dropped.
+pub(super) struct Arrival {
+    service: Service,
+    run: String,
+    agent: String,
+    place: Option<oneshot::Receiver<()>>,
+}
+
+impl Arrival {
+    /// The run's turn, if it comes soon.
+    pub async fn turn(&mut self) -> Option<Turn> {
+        let given = tokio::time::timeout(SOON, self.place.as_mut()?).await;
+        given.is_ok_and(|given| given.is_ok()).then(|| self.take())
+    }
+
+    /// The run is entered by now, and waits as others do, or has just got its turn.
+    pub fn entered(mut self) {
+        if self.scheduler().change(|queue| queue.entered(&self.run, &self.agent)) {
+            self.place = None;
+        } else if let Some(turn) = self.given() {
+            self.service.give(turn);
+        } else {
+            // It did not get in line, because the service has not started or stops.
+            self.place = None;
+            self.scheduler().add(&self.run, &self.agent);
+        }
+    }
+
+    fn scheduler(&self) -> &Scheduler {
+        &self.service.0.scheduler
+    }
+
+    fn given(&mut self) -> Option<Turn> {
+        let is_given = self.place.as_mut()?.try_recv().is_ok();
+        is_given.then(|| self.take())
+    }
+
+    fn take(&mut self) -> Turn {
+        self.place = None;
+        Turn::new(self.service.clone(), self.run.clone(), self.agent.clone())
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        let Some(place) = &mut self.place else { return };
+        place.close();
+        if self.given().is_none() {
+            self.place = None;
+            self.scheduler().change(|queue| queue.withdraw(&self.run, &self.agent));
         }
     }
 }
@@ -276,7 +355,7 @@ impl Drop for Place<'_> {
         let Some(mut place) = self.place.take() else { return };
         place.close();
         if place.try_recv().is_ok() {
-            self.turn.scheduler().queue().unload(&self.turn.agent);
+            self.turn.scheduler().change(|queue| queue.unload(&self.turn.agent));
         }
     }
 }

@@ -314,6 +314,13 @@ pub(super) struct Taken {
     pub(super) cancel: bool,
 }
 
+impl Taken {
+    pub(super) fn created(key: i64) -> Self {
+        let epoch = FIRST_EPOCH;
+        Self { key, epoch, idle_since: None, is_untouched: true, cancel: false }
+    }
+}
+
 fn take(db: &Connection, run: &str, now: Micros, until: Micros) -> Result<Taken, Failure> {
     let row = select(db, "WHERE id = ?1", &[&run])?.pop();
     let row = row.ok_or_else(|| StorageError::UnknownRun { run: run.to_owned() })?;

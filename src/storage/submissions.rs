@@ -6,8 +6,8 @@ use std::slice;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::{Failure, StorageError};
-use super::runs::{self, Newest};
-use super::{NewRun, Parent, Storage};
+use super::runs::{self, Newest, Taken};
+use super::{Appender, Follower, NewRun, Parent, Storage};
 use crate::journal::{Micros, Stored};
 use crate::revision::Digest;
 
@@ -29,15 +29,49 @@ pub struct Submission {
 
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Submitted {
-    New,
+pub enum Submitted<T = ()> {
+    New(T),
     /// The same request made this run.
     Known(String),
     /// Another request had that name.
     Other,
 }
 
+impl<T> Submitted<T> {
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Submitted<U> {
+        match self {
+            Self::New(new) => Submitted::New(make(new)),
+            Self::Known(run) => Submitted::Known(run),
+            Self::Other => Submitted::Other,
+        }
+    }
+}
+
 impl Storage {
+    /// As [`Storage::create_run`], unless the same request has entered a run before.
+    pub async fn start_run(
+        &self,
+        run: NewRun,
+        first: impl Into<Stored>,
+        submission: Option<Submission>,
+        follower: Option<Follower>,
+    ) -> Result<Submitted<Appender>, StorageError> {
+        let first = first.into();
+        let (id, entry) = (run.id.clone(), first.entry.clone());
+        let enter = move |db: &Connection| {
+            let newest = Newest { fuel: 0, at: run.created_at };
+            let enter = || runs::insert(db, &run, None, slice::from_ref(&first), newest);
+            once(db, run.created_at, submission.as_ref(), enter)
+        };
+        let submitted = self.write(enter).await?;
+        Ok(submitted.map(|key| {
+            if let Some(follower) = &follower {
+                follower(&entry);
+            }
+            Appender::new(self.clone(), Taken::created(key), id, follower)
+        }))
+    }
+
     /// Enters a run that waits for its turn. Durable when it returns.
     pub async fn submit_run(
         &self,
@@ -49,7 +83,7 @@ impl Storage {
         self.write(move |db| {
             let newest = Newest { fuel: 0, at: run.created_at };
             let enter = || runs::insert(db, &run, None, slice::from_ref(&first), newest);
-            once(db, run.created_at, submission.as_ref(), enter)
+            Ok(once(db, run.created_at, submission.as_ref(), enter)?.map(drop))
         })
         .await
     }
@@ -66,7 +100,7 @@ impl Storage {
         self.write(move |db| {
             let newest = Newest { fuel, at: run.created_at };
             let enter = || runs::insert(db, &run, Some(&parent), &entries, newest);
-            once(db, run.created_at, submission.as_ref(), enter)
+            Ok(once(db, run.created_at, submission.as_ref(), enter)?.map(drop))
         })
         .await
     }
@@ -83,11 +117,8 @@ fn once(
     now: Micros,
     submission: Option<&Submission>,
     enter: impl FnOnce() -> Result<i64, Failure>,
-) -> Result<Submitted, Failure> {
-    let Some(submission) = submission else {
-        enter()?;
-        return Ok(Submitted::New);
-    };
+) -> Result<Submitted<i64>, Failure> {
+    let Some(submission) = submission else { return Ok(Submitted::New(enter()?)) };
     forget(db, now)?;
     if let Some(known) = find(db, submission)? {
         return Ok(known);
@@ -99,10 +130,10 @@ fn once(
          VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(params![owner, name, digest.as_bytes(), key, now])?;
-    Ok(Submitted::New)
+    Ok(Submitted::New(key))
 }
 
-fn find(db: &Connection, submission: &Submission) -> Result<Option<Submitted>, Failure> {
+fn find<T>(db: &Connection, submission: &Submission) -> Result<Option<Submitted<T>>, Failure> {
     let known = db
         .prepare_cached(
             "SELECT submissions.digest, runs.id FROM submissions

@@ -219,8 +219,8 @@ impl RunTools {
     }
 
     /// Holds the run to what the operator says about tools.
-    pub fn with_policy(mut self, policy: Policy) -> Self {
-        self.policy = Arc::new(policy);
+    pub fn with_policy(mut self, policy: impl Into<Arc<Policy>>) -> Self {
+        self.policy = policy.into();
         self
     }
 

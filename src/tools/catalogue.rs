@@ -124,7 +124,7 @@ impl Catalogue {
         &self,
         revision: &Arc<Revision>,
         limits: &Limits,
-        policy: Policy,
+        policy: impl Into<Arc<Policy>>,
     ) -> RunTools {
         let asking = Arc::clone(revision);
         let asks = move |name: &str| asking.manifest.asks_for(name);

@@ -40,7 +40,7 @@ impl Story {
         let (tools, control) = (Some(self.tools.clone()), control.clone());
         let progress = self.lab.executor.advance(&self.prepared, journal, tools, control).await;
         let ended = match progress {
-            Ok(Progress::Ended(ran)) => Ok(Some(ran)),
+            Ok(Progress::Ended(ran)) => Ok(Some(*ran)),
             Ok(Progress::Unloaded(unloaded)) => {
                 unloaded.settle().await.map(|()| None).map_err(Fault::from)
             }

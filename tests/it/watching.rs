@@ -62,7 +62,7 @@ async fn the_runs_of_a_service_are_told_to_hooks_and_exported_as_traces() {
     let good = submits(&service, json!({ "do": "events", "n": 2 })).await;
     let bad = submits(&service, json!({ "do": "panic" })).await;
     for run in [&good, &bad] {
-        service.wait_for_end(run, Duration::from_secs(120)).await.unwrap();
+        service.wait_for_end(service.subscribe(run), Duration::from_secs(120)).await.unwrap();
     }
     let seen = |path: &str| {
         let seen = server.seen().into_iter().filter(|seen| seen.path == path);

@@ -95,7 +95,7 @@ pub fn input(run: &str, calls: usize) -> Value {
 }
 
 /// As if the time of every lease had gone by: a killed process cannot give them back.
-fn leases_lapse(home: &Home) {
+pub fn leases_lapse(home: &Home) {
     let db = rusqlite::Connection::open(home.path().join("reenact.db")).unwrap();
     db.busy_timeout(Duration::from_secs(30)).unwrap();
     db.execute("UPDATE runs SET lease_until = 0", []).unwrap();

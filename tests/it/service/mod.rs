@@ -1,6 +1,7 @@
 //! The service as its clients have it: the real program, over HTTP.
 
 mod api;
+mod at_once;
 mod bad_requests;
 mod contract;
 mod keys;
