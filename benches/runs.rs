@@ -44,6 +44,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use common::{Report, SHORT_RUN, example, guest, rate, scratch, time};
 
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Host calls of the guest that makes many: as many events as a run may emit.
 const CALLS: u32 = 10_000;
 

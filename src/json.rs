@@ -27,12 +27,23 @@ impl Json {
     /// Parses `text` and keeps it in compact form: no white space between
     /// tokens, the last of repeated keys, numbers as 64-bit integers or floats.
     pub fn parse(text: &str) -> Result<Self, InvalidJson> {
-        if compact::is_compact(text)
-            && let Ok(json) = serde_json::from_str::<&RawValue>(text)
-        {
-            return Ok(Self(json.to_owned()));
+        match compact::is_compact(text) {
+            true => Self::from_compact(text.to_owned()),
+            false => Ok(Self::from_value(&serde_json::from_str(text)?)),
         }
-        Ok(Self::from_value(&serde_json::from_str(text)?))
+    }
+
+    /// As [`Json::parse`], without a copy of text that is compact as it is.
+    pub fn parse_owned(text: String) -> Result<Self, InvalidJson> {
+        match compact::is_compact(&text) {
+            true => Self::from_compact(text),
+            false => Self::parse(&text),
+        }
+    }
+
+    /// Takes text that is compact, if it is JSON.
+    fn from_compact(text: String) -> Result<Self, InvalidJson> {
+        Ok(Self(RawValue::from_string(text)?))
     }
 
     pub fn from_value(value: &Value) -> Self {

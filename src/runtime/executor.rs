@@ -181,7 +181,7 @@ impl Executor {
         let tape = Tape::new(reel);
         let end = RecordEnd { interruption, used_up: tape.used_up(), is_closed };
         let world = Effects::begin(started, facts, tape, tools, control.clone())?;
-        let world = world.withdraw(withdrawn);
+        let world = Box::new(world.withdraw(withdrawn));
 
         let due = Arc::new(OnceLock::new());
         let interrupt = interrupt_at(end, control, Arc::clone(&due));
@@ -189,7 +189,7 @@ impl Executor {
         let finished = self.sandbox.run(&prepared.program, job, interrupt).await;
         let mut effects = finished.world;
         if effects.is_unloaded() {
-            return Ok(Progress::Unloaded(Unloaded(Box::new(effects))));
+            return Ok(Progress::Unloaded(Unloaded(effects)));
         }
 
         let mut interrupted_at = None;
@@ -279,7 +279,7 @@ fn interrupt_at(
 }
 
 /// Writes the last entry, or holds it against the record's.
-async fn close(mut effects: Effects, ended: Ended, fuel: u64) -> Result<Ran, Fault> {
+async fn close(mut effects: Box<Effects>, ended: Ended, fuel: u64) -> Result<Ran, Fault> {
     let code = match &ended.outcome {
         Outcome::Done(_) => None,
         Outcome::Error(error) => Some(error.code),

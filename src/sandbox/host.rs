@@ -18,7 +18,8 @@ use crate::journal::{Answer, Place, ToolErrorCode};
 use crate::revision::Limits;
 
 pub struct Host<W> {
-    pub world: W,
+    /// In a place of its own: a store is moved before it is used.
+    pub world: Box<W>,
     pub limiter: Limiter,
     pub limits: Limits,
     /// Fuel used when the guest last called the host.

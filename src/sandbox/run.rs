@@ -29,7 +29,7 @@ const TAIL_V1: usize = 4 << 10;
 
 /// What one run is given.
 pub struct Job<W> {
-    pub world: W,
+    pub world: Box<W>,
     /// JSON text that fits the revision's input schema.
     pub input: String,
     pub limits: Limits,
@@ -55,7 +55,7 @@ pub enum End {
 
 /// A run that has left the sandbox.
 pub struct Finished<W> {
-    pub world: W,
+    pub world: Box<W>,
     pub end: End,
     /// Fuel used, exactly.
     pub fuel: u64,
@@ -67,7 +67,7 @@ pub struct Finished<W> {
 
 impl<W> Finished<W> {
     /// Of a guest that this machine could not load.
-    fn never_began(world: W, why: String) -> Self {
+    fn never_began(world: Box<W>, why: String) -> Self {
         let end = End::HostFault(why);
         Self { world, end, fuel: 0, memory_bytes: 0, table_elements: 0 }
     }
@@ -148,7 +148,7 @@ impl<W: World> Sandbox<W> {
 /// A store with everything that one guest may use.
 fn store<W: World>(
     engine: &Engine,
-    world: W,
+    world: Box<W>,
     limits: &Limits,
     seed: [u8; 32],
     turns: Arc<Turns>,

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -18,11 +18,6 @@ use super::error::{Failure, StorageError};
 /// people who watch a run see it move, long enough that a run which emits one
 /// event after another costs 200 commits a second and not thousands.
 const FLUSH_AFTER: Duration = Duration::from_millis(5);
-
-/// The next commit may wait for those who shared the last one for this part of the time
-/// that it took. Where a commit takes long, the wait is shorter than that for two which
-/// are half empty; where it takes no time, nobody waits.
-const LINGER: u32 = 2;
 
 /// Something to write.
 pub(super) trait Job: Send {
@@ -59,23 +54,11 @@ pub struct Commits {
 #[derive(Default)]
 struct State {
     jobs: Vec<Box<dyn Job>>,
-    /// Jobs for which somebody waits.
-    urgent: usize,
+    /// Somebody waits for one of the jobs.
+    urgent: bool,
     /// The thread waits for a first job, so it has to be woken.
     idle: bool,
-    /// So many urgent jobs are worth waking the thread.
-    enough: usize,
     closed: bool,
-}
-
-/// What the last commit tells of the next.
-#[derive(Default)]
-struct Pace {
-    /// Urgent jobs in it, and those that came while it was under way: most of whoever
-    /// waited for them will be back soon.
-    urgent: usize,
-    /// How long the next one may wait for them.
-    patience: Duration,
 }
 
 impl Queue {
@@ -98,8 +81,8 @@ impl Queue {
             return Err(self.closed());
         }
         state.jobs.push(job);
-        state.urgent += usize::from(urgent);
-        let wake = state.idle || (urgent && state.urgent == state.enough);
+        let wake = state.idle || (urgent && !state.urgent);
+        state.urgent |= urgent;
         drop(state);
         if wake {
             self.bell.notify_one();
@@ -120,55 +103,35 @@ impl Queue {
     /// Writes until the queue is closed and empty.
     pub(super) fn serve(&self, db: &Connection) {
         let _guard = CloseOnExit(self);
-        let mut pace = Pace::default();
-        while let Some((batch, urgent)) = self.next_batch(&pace) {
-            pace.patience = (self.commit(db, batch) / LINGER).min(FLUSH_AFTER);
-            pace.urgent = urgent + self.lock().urgent;
+        while let Some(batch) = self.next_batch() {
+            self.commit(db, batch);
         }
     }
 
-    /// Answers what making it durable took.
-    fn commit(&self, db: &Connection, mut batch: Vec<Box<dyn Job>>) -> Duration {
-        let mut took = Duration::ZERO;
-        let (results, end) = transaction(db, &self.path, &mut batch, &mut took);
+    fn commit(&self, db: &Connection, mut batch: Vec<Box<dyn Job>>) {
+        let (results, end) = transaction(db, &self.path, &mut batch);
         let written = batch.iter().filter(|job| job.has_written()).count();
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.jobs.fetch_add(written as u64, Ordering::Relaxed);
         for (job, result) in batch.into_iter().zip(results) {
             job.done(end.clone().and(result));
         }
-        took
     }
 
-    /// What to commit together, and how many of the jobs are urgent.
-    fn next_batch(&self, pace: &Pace) -> Option<(Vec<Box<dyn Job>>, usize)> {
+    fn next_batch(&self) -> Option<Vec<Box<dyn Job>>> {
         let mut state = self.lock();
         state.idle = true;
         let wait = self.bell.wait_while(state, |state| state.jobs.is_empty() && !state.closed);
         state = wait.unwrap_or_else(PoisonError::into_inner);
         state.idle = false;
-        state = self.linger(state, 1, FLUSH_AFTER);
-        if state.urgent > 0 {
-            state = self.linger(state, pace.urgent, pace.patience);
-        }
-        let urgent = std::mem::take(&mut state.urgent);
+        // An urgent one waits for no company: whoever comes while a commit is under way
+        // shares the next one anyway.
+        let linger = |state: &mut State| !state.urgent && !state.closed;
+        let wait = self.bell.wait_timeout_while(state, FLUSH_AFTER, linger);
+        state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        state.urgent = false;
         let batch = std::mem::take(&mut state.jobs);
-        (!batch.is_empty()).then_some((batch, urgent))
-    }
-
-    /// Waits for so many urgent jobs, but not for longer than that.
-    fn linger<'a>(
-        &self,
-        mut state: MutexGuard<'a, State>,
-        enough: usize,
-        longest: Duration,
-    ) -> MutexGuard<'a, State> {
-        state.enough = enough;
-        let too_few = |state: &mut State| state.urgent < enough && !state.closed;
-        let wait = self.bell.wait_timeout_while(state, longest, too_few);
-        let mut state = wait.unwrap_or_else(PoisonError::into_inner).0;
-        state.enough = 0;
-        state
+        (!batch.is_empty()).then_some(batch)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -197,11 +160,10 @@ fn transaction(
     db: &Connection,
     path: &Path,
     batch: &mut [Box<dyn Job>],
-    took: &mut Duration,
 ) -> (Vec<Outcome>, Outcome) {
     let mut results = vec![Ok(()); batch.len()];
     loop {
-        match attempt(db, path, batch, &mut results, took) {
+        match attempt(db, path, batch, &mut results) {
             // One job fewer runs each time.
             Ok(Attempt::Undone) => {}
             Ok(Attempt::Committed) => return (results, Ok(())),
@@ -226,7 +188,6 @@ fn attempt(
     path: &Path,
     batch: &mut [Box<dyn Job>],
     results: &mut [Outcome],
-    took: &mut Duration,
 ) -> Result<Attempt, StorageError> {
     // Immediate: a transaction that begins by reading cannot wait for the lock later.
     execute(db, path, "BEGIN IMMEDIATE")?;
@@ -246,9 +207,7 @@ fn attempt(
             return Ok(Attempt::Undone);
         }
     }
-    let begun = Instant::now();
     let end = execute(db, path, "COMMIT");
-    *took = begun.elapsed();
     if end.is_err() && !db.is_autocommit() {
         // There is nothing more to do if this fails too: the caller hears of the
         // commit, and the next `BEGIN` fails.
@@ -264,49 +223,7 @@ fn execute(db: &Connection, path: &Path, sql: &str) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::storage::{Storage, StorageError};
-
-    struct Nothing;
-
-    impl Job for Nothing {
-        fn run(&mut self, _: &Connection) -> Result<(), StorageError> {
-            Ok(())
-        }
-
-        fn done(self: Box<Self>, _: Result<(), StorageError>) {}
-    }
-
-    #[test]
-    fn a_commit_waits_for_those_who_shared_the_last_one_but_not_for_long() {
-        let queue = Queue::new("nowhere".into());
-        let add = |urgent| queue.add(Box::new(Nothing), urgent).unwrap();
-        let next = |urgent, patience| {
-            let pace = Pace { urgent, patience };
-            queue.next_batch(&pace).map(|(batch, urgent)| (batch.len(), urgent))
-        };
-        let (long, short) = (Duration::from_secs(600), Duration::from_millis(20));
-        add(false);
-        assert_eq!(next(9, long), Some((1, 0)), "nobody waits for it");
-        (0..2).for_each(|_| add(true));
-        assert_eq!(next(2, long), Some((2, 2)), "all are there");
-        add(true);
-        assert_eq!(next(2, short), Some((1, 1)), "the other one does not come");
-        add(true);
-        std::thread::scope(|scope| {
-            let both = scope.spawn(|| next(2, long));
-            std::thread::sleep(short);
-            assert!(!both.is_finished());
-            add(false);
-            add(true);
-            assert_eq!(both.join().unwrap(), Some((3, 2)));
-            add(true);
-            let last = scope.spawn(|| next(2, long));
-            queue.close();
-            assert_eq!(last.join().unwrap(), Some((1, 1)));
-        });
-        assert_eq!(next(1, short), None);
-    }
 
     #[test]
     fn a_panic_in_the_thread_is_an_error_for_its_callers() {

@@ -204,13 +204,13 @@ impl Effects {
         Ok(())
     }
 
-    fn event_data(&mut self, data: &str) -> Result<Json, Stopped> {
+    fn event_data(&mut self, data: String) -> Result<Json, Stopped> {
         let limit = self.started.limits.event_bytes;
         if data.len() as u64 > limit {
             let message = format!("an event of {} bytes, the limit is {limit}", data.len());
             return self.end(ErrorCode::PayloadTooLarge, message);
         }
-        Json::parse(data).or_else(|error| {
+        Json::parse_owned(data).or_else(|error| {
             let message = format!("an event's data is {error}");
             self.end(ErrorCode::InvalidEvent, message)
         })
@@ -309,14 +309,14 @@ impl World for Effects {
     fn emit(&mut self, fuel: u64, kind: String, data: String) -> Result<(), Stopped> {
         self.count_event()?;
         self.event_kind(&kind)?;
-        let data = self.event_data(&data)?;
+        let data = self.event_data(data)?;
         self.put(fuel, Body::Event(Event { kind, data }))
     }
 
     fn open(&mut self, fuel: u64, kind: String, data: String) -> Result<u64, Stopped> {
         self.count_event()?;
         self.event_kind(&kind)?;
-        let data = self.event_data(&data)?;
+        let data = self.event_data(data)?;
         let span = self.next_span;
         self.put(fuel, Body::SpanOpened(SpanOpened { span, kind, data }))?;
         self.next_span += 1;
@@ -329,7 +329,7 @@ impl World for Effects {
             let message = format!("the guest closed span {span}, which is not open");
             return self.end(ErrorCode::InvalidEvent, message);
         }
-        let data = self.event_data(&data)?;
+        let data = self.event_data(data)?;
         self.put(fuel, Body::SpanClosed(SpanClosed { span, data }))
     }
 
