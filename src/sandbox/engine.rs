@@ -35,6 +35,10 @@ pub const SLOT_TABLE: u64 = 100_000;
 /// links it.
 const SLOT_TABLES: u32 = 4;
 
+/// Memories of a component in the pool: the guest's own, and one that JavaScript's
+/// toolchain adds.
+const SLOT_MEMORIES: u32 = 2;
+
 /// Core instances of a component in the pool: interpreters that are linked when
 /// they are loaded have about twenty.
 const SLOT_PARTS: u32 = 40;
@@ -58,11 +62,11 @@ pub fn pooled(guests: u32) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         .total_core_instances(guests.saturating_mul(SLOT_PARTS))
-        .total_memories(guests)
+        .total_memories(guests.saturating_mul(SLOT_MEMORIES))
         .total_tables(guests.saturating_mul(SLOT_TABLES))
         .total_stacks(guests)
         .max_core_instances_per_component(SLOT_PARTS)
-        .max_memories_per_component(1)
+        .max_memories_per_component(SLOT_MEMORIES)
         .max_tables_per_component(SLOT_TABLES)
         .max_tables_per_module(SLOT_TABLES)
         .max_core_instance_size(SLOT_DESCRIPTION)

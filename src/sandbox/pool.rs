@@ -18,7 +18,7 @@ use crate::revision::Limits;
 /// Slots of a pool whose size nobody has set.
 pub const SLOTS: u32 = 64;
 
-/// A slot takes four gigabytes of addresses and about five of the kernel's memory
+/// A slot takes eight gigabytes of addresses and about five of the kernel's memory
 /// maps, of which a process has 65,530: beyond this guests cannot be loaded anyway.
 pub const MAX_SLOTS: u32 = 12_000;
 
@@ -108,12 +108,15 @@ impl<W: World> Pool<W> {
     ///
     /// The code must be what an engine of this program has compiled.
     pub unsafe fn ready(&self, code: &[u8]) -> Result<Option<Ready<W>>, LoadError> {
-        if let Some(Slots { room, .. }) = &self.slots
+        if let Some(Slots { room, .. }) = &self.slots {
             // SAFETY: as the caller says.
-            && let Ok(component) = unsafe { Component::deserialize(&room.engine, code) }
-        {
-            let slot = Some(room.link(&component)?);
-            return Ok(Some(Ready { slot, spare: Arc::default(), component }));
+            match unsafe { Component::deserialize(&room.engine, code) } {
+                Ok(component) => {
+                    let slot = Some(room.link(&component)?);
+                    return Ok(Some(Ready { slot, spare: Arc::default(), component }));
+                }
+                Err(error) => tracing::debug!("a revision fits in no slot: {}", chain(&error)),
+            }
         }
         let room = self.spare()?;
         // SAFETY: as the caller says.

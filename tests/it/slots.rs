@@ -56,6 +56,8 @@ async fn a_guest_that_fits_in_no_slot_runs_all_the_same() {
     let lab = Lab::with_slots(4);
     let tables: String = (0..5).map(|_| "(table 10 funcref)").collect();
     let five_tables = wat::Parts { fields: &tables, ..wat::Parts::default() }.seal();
+    let three_memories =
+        wat::Parts { fields: "(memory 1) (memory 1)", ..wat::Parts::default() }.seal();
     let large_table =
         wat::Parts { fields: "(table 150000 funcref)", ..wat::Parts::default() }.seal();
     let grows = "(if (i32.ne (table.grow 0 (ref.null func) (i32.const 150000)) (i32.const 10))
@@ -74,7 +76,8 @@ async fn a_guest_that_fits_in_no_slot_runs_all_the_same() {
             run.limits(|limits| limits.table_elements = 200_000).ends().await
         }
     };
-    for (revision, elements) in [(five_tables, 50), (large_table, 150_000), (grown_table, 150_010)]
+    for (revision, elements) in
+        [(five_tables, 50), (three_memories, 0), (large_table, 150_000), (grown_table, 150_010)]
     {
         let record = runs(&revision).await;
         assert!(matches!(record.ran.ended.outcome, Outcome::Done(_)), "{:?}", record.ran.ended);
