@@ -18,9 +18,9 @@ use crate::revision::Limits;
 /// Slots of a pool whose size nobody has set.
 pub const SLOTS: u32 = 64;
 
-/// A slot takes eight gigabytes of addresses and about five of the kernel's memory
-/// maps, of which a process has 65,530: beyond this guests cannot be loaded anyway.
-pub const MAX_SLOTS: u32 = 12_000;
+/// A slot in use takes six of the kernel's memory maps, of which a process has 65,530
+/// unless that is set higher, and each takes eight gigabytes of addresses.
+pub const MAX_SLOTS: u32 = 10_000;
 
 /// Everything that loads guests.
 pub struct Pool<W: 'static> {
