@@ -70,7 +70,8 @@ impl<W: World> Pool<W> {
         let slots = match room {
             Ok(room) => Some(Slots { room, free: Arc::new(Semaphore::new(slots as usize)) }),
             Err(error) => {
-                tracing::warn!("cannot set up slots for {slots} guests: {}", chain(&error));
+                let why = chain(&error);
+                tracing::warn!("guests take longer to load: no slots for {slots} of them: {why}");
                 None
             }
         };
