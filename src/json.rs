@@ -1,9 +1,9 @@
 //! JSON as it is recorded: valid, compact text that is not parsed again until
 //! somebody needs a part of it.
 //!
-//! Text that comes from a guest or a tool is parsed once, here, and written
-//! again unless it is compact as it is, so that what was checked, what is recorded and what is handed on are
-//! the same bytes.
+//! Text that comes from a guest or a tool is checked once, here, and written again
+//! unless it is compact as it is, so that what was checked, what is recorded and what
+//! is handed on are the same bytes.
 
 mod compact;
 
@@ -29,7 +29,7 @@ impl Json {
     pub fn parse(text: &str) -> Result<Self, InvalidJson> {
         match compact::is_compact(text) {
             true => Self::from_compact(text.to_owned()),
-            false => Ok(Self::from_value(&serde_json::from_str(text)?)),
+            false => Self::written_again(text),
         }
     }
 
@@ -37,8 +37,12 @@ impl Json {
     pub fn parse_owned(text: String) -> Result<Self, InvalidJson> {
         match compact::is_compact(&text) {
             true => Self::from_compact(text),
-            false => Self::parse(&text),
+            false => Self::written_again(&text),
         }
+    }
+
+    fn written_again(text: &str) -> Result<Self, InvalidJson> {
+        Ok(Self::from_value(&serde_json::from_str(text)?))
     }
 
     /// Takes text that is compact, if it is JSON.

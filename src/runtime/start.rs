@@ -48,8 +48,8 @@ impl Journal {
     /// which nobody has to be told again.
     pub fn new(run: &NewRun, mut recorder: Box<dyn Recorder>) -> Self {
         recorder.follow(std::slice::from_ref(&run.first));
-        let reel = Reel { chain: run.chain, ..Reel::of(Vec::new(), Some(recorder)) };
-        let reel = Reel { bytes: run.first.bytes.len() as u64, ..reel };
+        let (chain, bytes) = (run.chain, run.first.bytes.len() as u64);
+        let reel = Reel { chain, bytes, ..Reel::of(Vec::new(), Some(recorder)) };
         Self { reel, withdrawn: BTreeSet::new(), begun: Some(Arc::clone(&run.started)) }
     }
 

@@ -6,11 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
 use super::bindings::AgentPre;
+use super::bindings::exports::reenact::agent::guest::{Failure, Output};
 use super::host::Host;
-use super::program::{LoadError, chain, check_run};
+use super::program::{LoadError, chain};
 use super::world::World;
 use super::{engine, host, wasi};
 use crate::revision::Limits;
@@ -162,5 +164,22 @@ impl<W: World> Room<W> {
         let pre = self.linker.instantiate_pre(component).and_then(AgentPre::new).map_err(wrong)?;
         check_run(component).map_err(wrong)?;
         Ok(pre)
+    }
+}
+
+/// Checks the type of the one function that is called. Linking finds out about
+/// imports; about exports wasmtime says nothing until an instance is there, and
+/// that would be in the middle of a run.
+fn check_run(component: &Component) -> wasmtime::Result<()> {
+    let not_there = || wasmtime::Error::msg("it exports no function `run` in `guest`");
+    let (_, guest) =
+        component.get_export(None, "reenact:agent/guest@0.1.0").ok_or_else(not_there)?;
+    match component.get_export(Some(&guest), "run") {
+        Some((ComponentItem::ComponentFunc(run), _)) => run
+            .typecheck::<(String,), (Result<Output, Failure>,)>(
+                &component.component_type().instance_type(),
+            )
+            .map_err(|error| error.context("`run` has the wrong type")),
+        _ => Err(not_there()),
     }
 }

@@ -1,15 +1,9 @@
-//! From a revision to something that can be instantiated: compile or load,
-//! link, check the types.
+//! From a revision to something that can be loaded: compiled now, or code that is kept.
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use wasmtime::Engine;
-use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
-
-use super::bindings::exports::reenact::agent::guest::{Failure, Output};
 use super::cache::Cache;
 use super::pool::{Pool, Ready, SLOTS};
 use super::world::World;
@@ -98,7 +92,7 @@ impl<W: World> Sandbox<W> {
     /// after the timeout the thread is left behind and its result dropped.
     fn compile(&self, bytes: Arc<[u8]>) -> Result<Vec<u8>, LoadError> {
         let (sender, receiver) = mpsc::channel();
-        let engine: Engine = self.pool.engine()?.clone();
+        let engine = self.pool.engine()?.clone();
         std::thread::Builder::new()
             .name("compile".to_owned())
             .spawn(move || sender.send(engine.precompile_component(&bytes)))
@@ -120,23 +114,6 @@ impl<W: World> Sandbox<W> {
         // cache: a folder private to this user, whose files are only taken
         // when their content has the hash that was written with them.
         unsafe { self.pool.ready(code) }
-    }
-}
-
-/// Checks the type of the one function that is called. Linking finds out about
-/// imports; about exports wasmtime says nothing until an instance is there, and
-/// that would be in the middle of a run.
-pub(super) fn check_run(component: &Component) -> wasmtime::Result<()> {
-    let not_there = || wasmtime::Error::msg("it exports no function `run` in `guest`");
-    let (_, guest) =
-        component.get_export(None, "reenact:agent/guest@0.1.0").ok_or_else(not_there)?;
-    match component.get_export(Some(&guest), "run") {
-        Some((ComponentItem::ComponentFunc(run), _)) => run
-            .typecheck::<(String,), (Result<Output, Failure>,)>(
-                &component.component_type().instance_type(),
-            )
-            .map_err(|error| error.context("`run` has the wrong type")),
-        _ => Err(not_there()),
     }
 }
 

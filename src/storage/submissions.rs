@@ -59,9 +59,7 @@ impl Storage {
         let first = first.into();
         let (id, entry) = (run.id.clone(), first.entry.clone());
         let enter = move |db: &Connection| {
-            let newest = Newest { fuel: 0, at: run.created_at };
-            let enter = || runs::insert(db, &run, None, slice::from_ref(&first), newest);
-            once(db, run.created_at, submission.as_ref(), enter)
+            once(db, &run, None, slice::from_ref(&first), 0, submission.as_ref())
         };
         let submitted = self.write(enter).await?;
         Ok(submitted.map(|key| {
@@ -81,9 +79,8 @@ impl Storage {
     ) -> Result<Submitted, StorageError> {
         let first = first.into();
         self.write(move |db| {
-            let newest = Newest { fuel: 0, at: run.created_at };
-            let enter = || runs::insert(db, &run, None, slice::from_ref(&first), newest);
-            Ok(once(db, run.created_at, submission.as_ref(), enter)?.map(drop))
+            let first = slice::from_ref(&first);
+            Ok(once(db, &run, None, first, 0, submission.as_ref())?.map(drop))
         })
         .await
     }
@@ -98,9 +95,7 @@ impl Storage {
         submission: Option<Submission>,
     ) -> Result<Submitted, StorageError> {
         self.write(move |db| {
-            let newest = Newest { fuel, at: run.created_at };
-            let enter = || runs::insert(db, &run, Some(&parent), &entries, newest);
-            Ok(once(db, run.created_at, submission.as_ref(), enter)?.map(drop))
+            Ok(once(db, &run, Some(&parent), &entries, fuel, submission.as_ref())?.map(drop))
         })
         .await
     }
@@ -114,10 +109,14 @@ impl Storage {
 /// Enters a run, and answers its key, unless the same request has entered one before.
 fn once(
     db: &Connection,
-    now: Micros,
+    run: &NewRun,
+    parent: Option<&Parent>,
+    entries: &[Stored],
+    fuel: u64,
     submission: Option<&Submission>,
-    enter: impl FnOnce() -> Result<i64, Failure>,
 ) -> Result<Submitted<i64>, Failure> {
+    let now = run.created_at;
+    let enter = || runs::insert(db, run, parent, entries, Newest { fuel, at: now });
     let Some(submission) = submission else { return Ok(Submitted::New(enter()?)) };
     forget(db, now)?;
     if let Some(known) = find(db, submission)? {

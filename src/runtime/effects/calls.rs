@@ -282,7 +282,7 @@ impl Effects {
         if let Some(until) = pending.asked {
             return Next::Wait(until);
         }
-        let granted = self.started.tools.iter().find(|tool| tool.name == *name);
+        let granted = self.granted(name);
         let vetted = match granted {
             None => Vetted::Ready,
             Some(granted) => tools.vet(granted, &request.arguments),
@@ -307,7 +307,7 @@ impl Effects {
         request: &ToolRequest,
     ) -> Result<ToolRequest, Answer> {
         let approved = approvals::outcome(decision, request)?;
-        let granted = self.started.tools.iter().find(|tool| tool.name == approved.name);
+        let granted = self.granted(&approved.name);
         match granted.map(|granted| tools.vet(granted, &approved.arguments)) {
             Some(Vetted::Refused(error)) => Err(Answer::Error(error)),
             _ => Ok(approved),
@@ -322,14 +322,17 @@ impl Effects {
     /// Whether calling the tool again after a crash does no harm. What is not
     /// granted is not reached at all.
     fn may_repeat(&self, name: &str) -> bool {
-        let tool = self.started.tools.iter().find(|tool| tool.name == name);
-        tool.is_none_or(|tool| tool.read_only || tool.idempotent)
+        self.granted(name).is_none_or(|tool| tool.read_only || tool.idempotent)
     }
 
     /// Whether calling the tool changes nothing. What is not granted is not reached.
     fn only_reads(&self, name: &str) -> bool {
-        let tool = self.started.tools.iter().find(|tool| tool.name == name);
-        tool.is_none_or(|tool| tool.read_only)
+        self.granted(name).is_none_or(|tool| tool.read_only)
+    }
+
+    /// The tool of that name, as it was granted when the run started.
+    fn granted(&self, name: &str) -> Option<&GrantedTool> {
+        self.started.tools.iter().find(|tool| tool.name == name)
     }
 
     /// What a run may call is settled when it starts: a tool that was granted or
